@@ -14,10 +14,23 @@ export interface Log {
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent'
 
 /** Names that a key, token or request must never be logged under; a slip shows as [redacted]. */
-const SECRET_FIELDS = ['key', 'privateKey', 'token', 'csr', 'passphrase', 'password', 'authorization', 'cookie']
+const SECRET_FIELDS = [
+  'key',
+  'privateKey',
+  'token',
+  'csr',
+  'passphrase',
+  'password',
+  'authorization',
+  'cookie',
+]
 
 /** JSON lines on `destination` (standard error unless given), one per decision. */
-export function jsonLog(options: { level: LogLevel; name: string; destination?: DestinationStream }): Log {
+export function jsonLog(options: {
+  level: LogLevel
+  name: string
+  destination?: DestinationStream
+}): Log {
   return pino(
     {
       level: options.level,
