@@ -1,0 +1,104 @@
+import { type Command, InvalidArgumentError } from 'commander'
+import type {
+  ExplainIdentityResponse,
+  ExplainIdentityResponse_Candidate,
+} from '../proto/gen/countersign/agent/v1/local.js'
+import { agentDiagnosis, agentSocket, withAgent } from './agent-client.js'
+import type { CliContext, OutputFormat } from './context.js'
+import { exitCode } from './context.js'
+import { CliError } from './errors.js'
+import { paint, print, relativeTime } from './output.js'
+import { isoTime, selectorText } from './spire-types.js'
+
+interface ExplainFlags {
+  readonly agentSocket?: string
+  readonly output: OutputFormat
+  readonly pid: number
+}
+
+/** `countersign explain identity`: why a process does or does not get an identity. */
+export function registerExplain(program: Command, context: CliContext): void {
+  const noun = program.command('explain').description('why something is as it is')
+  withAgent(
+    noun
+      .command('identity')
+      .description(
+        'why a process does or does not get an identity: selectors seen, entries considered, the nearest miss',
+      )
+      .option(
+        '--pid <pid>',
+        "a process on this machine; needs the agent's admin socket (default: this process)",
+        wholeNumber,
+        0,
+      ),
+  ).action((flags: ExplainFlags) => explainIdentity(flags, context))
+}
+
+function wholeNumber(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('takes a process id')
+  return Number(text)
+}
+
+async function explainIdentity(flags: ExplainFlags, context: CliContext): Promise<void> {
+  const diagnosis = agentDiagnosis(agentSocket(flags.agentSocket, context), context)
+  try {
+    const answer = await diagnosis.explainIdentity(flags.pid)
+    print(context, {
+      format: flags.output,
+      kind: 'identity-explanation',
+      value: explanationJson(answer),
+      table: () => explanationText(answer, context),
+    })
+    if (answer.code !== '')
+      throw new CliError('CS_CHECK_FAILED', 'the process gets no identity', {
+        exit: exitCode.findings,
+      })
+  } finally {
+    diagnosis.close()
+  }
+}
+
+function explanationJson(answer: ExplainIdentityResponse): Readonly<Record<string, unknown>> {
+  return {
+    pid: answer.pid,
+    code: answer.code || null,
+    explanation: answer.explanation,
+    selectors: answer.selectors.map(selectorText),
+    considered: answer.considered,
+    candidates: answer.candidates.map((candidate) => ({
+      entry_id: candidate.entryId,
+      spiffe_id: candidate.spiffeId,
+      matches: candidate.matches,
+      selectors: candidate.selectors.map(selectorText),
+      missing: candidate.missing.map(selectorText),
+      svid_ready: candidate.svidReady,
+      svid_expires_at: isoTime(candidate.svidExpiresAt),
+    })),
+  }
+}
+
+function explanationText(answer: ExplainIdentityResponse, context: CliContext): string {
+  const { bold, green, red } = paint(context.colour)
+  const verdict =
+    answer.code === '' ? green(answer.explanation) : red(`${answer.explanation} (${answer.code})`)
+  const lines = [`process ${answer.pid}: ${verdict}`, '', bold('selectors seen')]
+  lines.push(...answer.selectors.map((selector) => `  ${selectorText(selector)}`))
+  lines.push('', bold(`entries considered: ${answer.considered}`))
+  lines.push(...answer.candidates.flatMap((candidate) => candidateLines(candidate, context)))
+  return lines.join('\n')
+}
+
+function candidateLines(
+  candidate: ExplainIdentityResponse_Candidate,
+  context: CliContext,
+): string[] {
+  const { green, red } = paint(context.colour)
+  const head = `  ${candidate.matches ? green('match') : red('miss ')}  ${candidate.spiffeId}  (entry ${candidate.entryId})`
+  if (candidate.matches) {
+    const svid = candidate.svidReady
+      ? `SVID expires ${relativeTime(Number(candidate.svidExpiresAt) * 1000, context.now())}`
+      : 'no SVID in hand yet'
+    return [head, `         ${svid}`]
+  }
+  return [head, `         differs in ${candidate.missing.map(selectorText).join(', ')}`]
+}

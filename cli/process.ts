@@ -1,0 +1,36 @@
+import { createWriteStream } from 'node:fs'
+import type { CliContext } from './context.js'
+
+/** Set by whoever starts a component and wants to know when it is ready: the number of a pipe to write to. */
+export const READY_FD_VARIABLE = 'COUNTERSIGN_READY_FD'
+/** Set by whoever starts a component that must not outlive it: standard input is then a pipe that ends with the parent. */
+export const STOP_WITH_PARENT_VARIABLE = 'COUNTERSIGN_STOP_WITH_PARENT'
+
+/** Tells the process that started this one, if it asked, that the work has begun and where it is served. */
+export function announceReady(
+  context: Pick<CliContext, 'environment'>,
+  addresses: Readonly<Record<string, unknown>>,
+): void {
+  const fd = Number(context.environment[READY_FD_VARIABLE])
+  if (!Number.isInteger(fd) || fd < 3) return
+  createWriteStream('', { fd }).end(`${JSON.stringify(addresses)}\n`)
+}
+
+/**
+ * Resolves with the name of what asks this process to stop: a signal, or the end of the process that
+ * started it. SIGHUP asks for nothing here and does not end the process.
+ */
+export function stopRequested(
+  context: Pick<CliContext, 'environment' | 'stdin' | 'signal'>,
+): Promise<string> {
+  return new Promise((resolve) => {
+    const stop = () => resolve(String(context.signal.reason ?? 'stop'))
+    if (context.signal.aborted) stop()
+    context.signal.addEventListener('abort', stop, { once: true })
+    if (context.environment[STOP_WITH_PARENT_VARIABLE] === '1') {
+      context.stdin.once('end', () => resolve('end of the parent process'))
+      context.stdin.once('error', () => resolve('end of the parent process'))
+      context.stdin.resume()
+    }
+  })
+}
