@@ -14,6 +14,11 @@ export const spiffeReasons = {
     what: 'A SPIFFE ID or trust domain name breaks the rules of the SPIFFE-ID standard.',
     todo: 'Write it as spiffe://<trust domain>/<path>, in lower-case scheme and trust domain, without an empty or dot segment.',
   },
+  CS_DER_MALFORMED: {
+    severity: 'error',
+    what: 'Bytes that should be DER are not: a length, a tag or a value is not in its one permitted form.',
+    todo: 'Check where the bytes come from; PEM and BER must be converted to DER first.',
+  },
   CS_CERTIFICATE_MALFORMED: {
     severity: 'error',
     what: 'Bytes that should be a DER certificate are not one.',

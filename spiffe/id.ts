@@ -55,7 +55,8 @@ export function idOfTrustDomain(trustDomain: TrustDomain): SpiffeId {
 
 /** Joins a trust domain and a path that is empty or starts with `/`. Throws `CS_SPIFFE_ID_INVALID`. */
 export function makeSpiffeId(trustDomain: TrustDomain, path: string): SpiffeId {
-  if (path !== '' && !path.startsWith('/')) throw invalid('path must be empty or start with a slash')
+  if (path !== '' && !path.startsWith('/'))
+    throw invalid('path must be empty or start with a slash')
   return parseSpiffeId(`${SCHEME}${trustDomain}${path}`)
 }
 

@@ -15,6 +15,7 @@ export interface Certificate {
   readonly der: Uint8Array
   /** Lower-case hex without leading zeros. */
   readonly serialNumber: string
+  /** Such as `ECDSA-SHA256`; a dotted object identifier if it has no name here, and then it is not allowed. */
   readonly signatureAlgorithm: string
   /** The signed part and the signature, as they stand in `der`. */
   readonly tbs: Uint8Array
@@ -29,7 +30,9 @@ export interface Certificate {
   /** Imported on first use. Throws `CS_CERTIFICATE_MALFORMED` for a key that cannot be read. */
   readonly publicKey: KeyObject
   /** `undefined` without a basic constraints extension. */
-  readonly basicConstraints: { readonly ca: boolean; readonly pathLength: number | undefined } | undefined
+  readonly basicConstraints:
+    | { readonly ca: boolean; readonly pathLength: number | undefined }
+    | undefined
   /** Bit n is bit n of RFC 5280 §4.2.1.3 (0 digitalSignature, 5 keyCertSign, 6 cRLSign). `undefined` without the extension. */
   readonly keyUsage: number | undefined
   /** Dotted object identifiers. `undefined` without the extension. */
@@ -43,6 +46,8 @@ export interface Certificate {
   readonly subjectKeyId: string | undefined
   readonly authorityKeyId: string | undefined
   readonly nameConstraints: NameConstraints | undefined
+  /** Dotted identifiers of all critical extensions, understood or not. */
+  readonly criticalExtensions: readonly string[]
   /** Dotted identifiers of critical extensions that the parser does not understand. */
   readonly unknownCritical: readonly string[]
   /** SHA-256 of `der`, lower-case hex. Computed on first use. */

@@ -1,6 +1,9 @@
-import type { KeyObject } from 'node:crypto'
+import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto'
+import { SpiffeError } from './errors.js'
 import type { SpiffeId } from './id.js'
 import type { Certificate } from './x509-certificate.js'
+import { parseCertificate } from './x509-parse.js'
+import { assertLeafProfile, keyUsages } from './x509-profile.js'
 
 /** An identity that can be proven: a leaf, the intermediates that vouch for it, and its private key. */
 export interface X509Svid {
@@ -16,4 +19,47 @@ export interface X509Svid {
 export interface X509SvidSource {
   /** Throws `CS_NO_IDENTITY` while there is none. */
   x509Svid(): X509Svid
+}
+
+export interface X509SvidParts {
+  /** DER certificates, leaf first. */
+  readonly chain: readonly Uint8Array[]
+  /** PKCS#8, not encrypted. */
+  readonly privateKeyDer: Uint8Array
+  readonly hint?: string
+}
+
+const invalid = (message: string, options?: ErrorOptions) =>
+  new SpiffeError('CS_X509_SVID_INVALID', message, options)
+
+/**
+ * Puts an SVID together from what an issuer sends and holds it to the profile. Whether anybody trusts the
+ * issuer is not asked here. Throws `CS_X509_SVID_INVALID` or `CS_CERTIFICATE_MALFORMED`.
+ */
+export function parseX509Svid({ chain, privateKeyDer, hint }: X509SvidParts): X509Svid {
+  const [leaf, ...intermediates] = chain.map(parseCertificate)
+  if (leaf === undefined) throw invalid('chain holds no certificate')
+  const id = assertLeafProfile(leaf)
+  intermediates.forEach(assertSigningCertificate)
+  const privateKey = readPrivateKey(privateKeyDer)
+  if (!createPublicKey(privateKey).equals(leaf.publicKey)) {
+    throw invalid('private key does not belong to the leaf')
+  }
+  return { id, chain: [leaf, ...intermediates], privateKey, ...(hint ? { hint } : {}) }
+}
+
+function assertSigningCertificate(certificate: Certificate): void {
+  const maySign = ((certificate.keyUsage ?? 0) & keyUsages.keyCertSign) !== 0
+  if (!certificate.basicConstraints?.ca || !maySign) {
+    throw invalid('a certificate after the leaf may not sign certificates')
+  }
+}
+
+/** The message of OpenSSL is dropped: what it says about a private key is nobody's business. */
+function readPrivateKey(der: Uint8Array): KeyObject {
+  try {
+    return createPrivateKey({ key: Buffer.from(der), format: 'der', type: 'pkcs8' })
+  } catch {
+    throw invalid('private key is not unencrypted PKCS#8')
+  }
 }
