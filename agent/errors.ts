@@ -72,6 +72,101 @@ export const agentReasons = {
     what: 'The sealed state of the agent belongs to another trust domain than the configured one.',
     todo: 'Correct the trust domain or the data folder; nothing was overwritten.',
   },
+  CS_PLATFORM_UNSUPPORTED: {
+    severity: 'critical',
+    what: 'This system cannot tell the agent for certain which process is at the other end of a socket.',
+    todo: 'Run the agent on Linux 5.3 or newer on x64 or arm64; 6.5 or newer closes the last race. In a container, allow the system call pidfd_open.',
+  },
+  CS_PROC_UNUSABLE: {
+    severity: 'critical',
+    what: 'The /proc that the agent sees does not belong to the processes it is to attest.',
+    todo: 'Mount /proc for the PID namespace of the agent; in a container, share the PID namespace of the host.',
+  },
+  CS_SECURITY_HEADER_MISSING: {
+    severity: 'warning',
+    what: 'A request on the local socket did not carry the metadata that every SPIFFE client sends.',
+    todo: 'Send the metadata workload.spiffe.io with the value true, exactly once.',
+  },
+  CS_CALLER_NOT_ATTESTED: {
+    severity: 'warning',
+    what: 'The process that opened the connection is gone, or is no longer what it was when it did.',
+    todo: 'Open the connection from the process that is to get the identity, after it has taken its final user and groups.',
+  },
+  CS_CALLER_CHANGED: {
+    severity: 'warning',
+    what: 'The process at the other end of a stream has become another program, so the stream was ended.',
+    todo: 'Let the new program open a connection of its own.',
+  },
+  CS_ATTESTORS_FAILED: {
+    severity: 'error',
+    what: 'No attestor could say anything about a caller.',
+    todo: 'Look at the log of the agent for what each attestor ran into.',
+  },
+  CS_IDENTITIES_NOT_READY: {
+    severity: 'warning',
+    what: 'The agent serves no identities yet: it has neither reached its sentry nor found sealed state.',
+    todo: 'Wait for the first contact with the sentry; look at /readyz and the log of the agent if it does not come.',
+  },
+  CS_AGENT_STOPPING: {
+    severity: 'info',
+    what: 'The agent is shutting down and has ended its streams.',
+    todo: 'Nothing, if the agent is meant to restart; clients come back by themselves.',
+  },
+  CS_AUDIENCE_MISSING: {
+    severity: 'error',
+    what: 'A JWT-SVID was asked for or is to be validated without an audience.',
+    todo: 'Name at least one audience, none of them empty.',
+  },
+  CS_TOKEN_MISSING: {
+    severity: 'error',
+    what: 'A request to validate a token holds no token.',
+    todo: 'Send the JWT-SVID in the field svid.',
+  },
+  CS_PROFILE_NOT_OFFERED: {
+    severity: 'info',
+    what: 'The agent does not offer this profile of the Workload API.',
+    todo: 'Use X.509-SVIDs or JWT-SVIDs.',
+  },
+  CS_FOLLOW_MALFORMED: {
+    severity: 'error',
+    what: 'A sidecar follows its policy with messages in the wrong order or about another target.',
+    todo: 'Compare the versions of agent and sidecar.',
+  },
+  CS_NOT_THE_CALLER: {
+    severity: 'warning',
+    what: 'A process asked about another process on the public socket.',
+    todo: 'Ask on the private socket of the agent, as its user or as root.',
+  },
+  CS_PROCESS_NOT_FOUND: {
+    severity: 'warning',
+    what: 'There is no process with this id, or the agent may not look at it.',
+    todo: 'Check the process id; it is the one that the agent sees, not one inside a container.',
+  },
+  CS_CONNECTION_LIMIT: {
+    severity: 'warning',
+    what: 'A user, or all users together, has more connections to the local socket open than allowed.',
+    todo: 'Let the program keep one connection instead of opening many, or raise the limit.',
+  },
+  CS_SOCKET_PATH_INVALID: {
+    severity: 'critical',
+    what: 'A local socket cannot have this path.',
+    todo: 'Use an absolute path of at most 107 bytes at which there is nothing but a socket.',
+  },
+  CS_SOCKET_FOLDER_UNSAFE: {
+    severity: 'critical',
+    what: 'Any user could replace a local socket, because everyone may write to its folder.',
+    todo: 'Take the write permission for others from the folder in the message, or choose another one.',
+  },
+  CS_SOCKET_TAKEN: {
+    severity: 'critical',
+    what: 'Another process already answers on the local socket.',
+    todo: 'Stop the other agent, or give this one a socket of its own.',
+  },
+  CS_SOCKET_SELECTOR_INVALID: {
+    severity: 'critical',
+    what: 'A socket is to vouch for something that only an attestor may say.',
+    todo: 'Give sockets selectors of a type of their own, such as socket:orders.',
+  },
 } as const satisfies Record<string, Reason>
 
 export type AgentErrorCode = keyof typeof agentReasons
