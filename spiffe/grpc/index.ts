@@ -1,0 +1,2 @@
+/** gRPC over TLS between SPIFFE identities. */
+export { type SpiffeChannelOptions, spiffeChannelCredentials } from './channel-credentials.js'

@@ -1,0 +1,33 @@
+/** Those who want to know of changes. */
+export interface Listeners {
+  /** Returns how to stop listening. */
+  add(listener: () => void): () => void
+  tell(): void
+  clear(): void
+}
+
+/** One listener that throws keeps no other from being told; its error surfaces as an uncaught one. */
+export function listeners(): Listeners {
+  const all = new Set<{ readonly tell: () => void }>()
+  return {
+    add(listener) {
+      const entry = { tell: listener }
+      all.add(entry)
+      return () => void all.delete(entry)
+    },
+    tell() {
+      for (const entry of [...all]) callSafely(entry.tell)
+    },
+    clear: () => all.clear(),
+  }
+}
+
+function callSafely(listener: () => void): void {
+  try {
+    listener()
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error
+    })
+  }
+}
