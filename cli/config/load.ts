@@ -116,7 +116,7 @@ async function readYaml(path: string): Promise<{ value: Record<string, unknown>;
       `${path}:${line}: ${problem.message.split('\n')[0] ?? 'not YAML'}`,
     )
   }
-  const value: unknown = document.toJS({ maxAliasCount: 0 }) ?? {}
+  const value = plainValue(document, path) ?? {}
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new CliError(
       'CS_CONFIG_UNREADABLE',
@@ -126,6 +126,14 @@ async function readYaml(path: string): Promise<{ value: Record<string, unknown>;
   return {
     value: value as Record<string, unknown>,
     locate: (at) => `${path}:${lineOf(document, lines, at)}`,
+  }
+}
+
+function plainValue(document: ReturnType<typeof parseDocument>, origin: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 0 })
+  } catch (error) {
+    throw new CliError('CS_CONFIG_UNREADABLE', `${origin}: may not use aliases`, { cause: error })
   }
 }
 
@@ -203,7 +211,7 @@ function parseText(text: string, origin: string): unknown {
   const document = parseDocument(text)
   if (document.errors[0])
     throw new CliError('CS_CONFIG_INVALID', `${origin}: is neither JSON nor YAML`)
-  return document.toJS({ maxAliasCount: 0 })
+  return plainValue(document, origin)
 }
 
 function place(target: Record<string, unknown>, path: readonly string[], value: unknown): void {
