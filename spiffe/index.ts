@@ -10,6 +10,13 @@ export {
   type JwtAuthority,
   type TrustBundle,
 } from './bundle.js'
+export {
+  type BundleReadOptions,
+  jwtKeySetOf,
+  readBundleDocument,
+  readJwtKeySet,
+  writeBundleDocument,
+} from './bundle-format.js'
 export { type Reason, SpiffeError, type SpiffeErrorCode, spiffeReasons } from './errors.js'
 export {
   idOfTrustDomain,
@@ -23,9 +30,13 @@ export {
   type TrustDomain,
   trustDomainOf,
 } from './id.js'
+export { type DecodedJwt, decodeJwt } from './jwt-decode.js'
+export { type JwtSvid, type JwtVerification, verifyJwtSvid } from './jwt-svid.js'
+export { type PeerVerifier, peerVerifier } from './peer-verifier.js'
 export { certificatesFromPem, toPem } from './pem.js'
 export type { Certificate, NameConstraints } from './x509-certificate.js'
 export { parseCertificate, splitCertificates } from './x509-parse.js'
+export type { PeerUsage } from './x509-path.js'
 export {
   assertIssuedLeafProfile,
   assertLeafProfile,
@@ -39,3 +50,4 @@ export {
   type X509SvidParts,
   type X509SvidSource,
 } from './x509-svid.js'
+export { type VerifiedPeer, verifyX509Svid, type X509Verification } from './x509-verify.js'

@@ -74,6 +74,15 @@ export function spiffeIdIn(certificate: Certificate): SpiffeId {
   }
 }
 
+/** Why a certificate may not sign others (RFC 5280 §6.1.4 (k), (n)), or `undefined` if it may. */
+export function signingDefect({ basicConstraints, keyUsage }: Certificate): string | undefined {
+  if (!basicConstraints?.ca) return 'is not a CA'
+  if (keyUsage !== undefined && (keyUsage & keyUsages.keyCertSign) === 0) {
+    return 'has a key usage without signing certificates'
+  }
+  return undefined
+}
+
 /** An empty Name is an empty SEQUENCE. */
 export function hasEmptySubject(certificate: Certificate): boolean {
   return certificate.subject.length === 2

@@ -3,7 +3,7 @@ import { SpiffeError } from './errors.js'
 import type { SpiffeId } from './id.js'
 import type { Certificate } from './x509-certificate.js'
 import { parseCertificate } from './x509-parse.js'
-import { assertLeafProfile, keyUsages } from './x509-profile.js'
+import { assertLeafProfile, signingDefect } from './x509-profile.js'
 
 /** An identity that can be proven: a leaf, the intermediates that vouch for it, and its private key. */
 export interface X509Svid {
@@ -49,10 +49,8 @@ export function parseX509Svid({ chain, privateKeyDer, hint }: X509SvidParts): X5
 }
 
 function assertSigningCertificate(certificate: Certificate): void {
-  const maySign = ((certificate.keyUsage ?? 0) & keyUsages.keyCertSign) !== 0
-  if (!certificate.basicConstraints?.ca || !maySign) {
-    throw invalid('a certificate after the leaf may not sign certificates')
-  }
+  const defect = signingDefect(certificate)
+  if (defect !== undefined) throw invalid(`a certificate after the leaf ${defect}`)
 }
 
 /** The message of OpenSSL is dropped: what it says about a private key is nobody's business. */

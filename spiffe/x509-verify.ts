@@ -1,0 +1,87 @@
+import type { BundleSource, TrustBundle } from './bundle.js'
+import { bundleNotFound } from './bundle.js'
+import { SpiffeError } from './errors.js'
+import { type SpiffeId, type TrustDomain, trustDomainOf } from './id.js'
+import type { Certificate } from './x509-certificate.js'
+import { parseCertificate } from './x509-parse.js'
+import { type CertificatePath, findCertificatePath, type PeerUsage } from './x509-path.js'
+import { assertLeafProfile, spiffeIdIn } from './x509-profile.js'
+
+/** A peer whose certificates were judged. Whether it holds the key is for the handshake to show. */
+export interface VerifiedPeer {
+  readonly id: SpiffeId
+  /** As presented. */
+  readonly chain: readonly [Certificate, ...Certificate[]]
+  /** As accepted: the leaf first, the authority from the bundle last. */
+  readonly path: readonly Certificate[]
+  /** Milliseconds since 1970: the earliest end on the path. */
+  readonly expiresAt: number
+}
+
+export interface X509Verification {
+  /** DER certificates as presented: the leaf first, then intermediates in any order. */
+  readonly chain: readonly Uint8Array[]
+  readonly bundles: BundleSource
+  readonly now: Date
+  /** What the peer does. Without it, a certificate for either side will do. */
+  readonly usage?: PeerUsage | undefined
+}
+
+/** Certificates that are looked at; a peer that needs more is no peer. */
+const MAX_PRESENTED = 10
+
+/**
+ * Verifies a peer's chain against the bundle of the trust domain that the leaf names, and no other
+ * (X509-SVID §5). Throws `CS_PEER_NOT_SPIFFE`, `CS_X509_SVID_INVALID`, `CS_BUNDLE_NOT_FOUND`,
+ * `CS_PEER_CHAIN_INVALID` or `CS_SVID_EXPIRED`.
+ */
+export function verifyX509Svid({ chain, bundles, now, usage }: X509Verification): VerifiedPeer {
+  const certificates = parsePresented(chain)
+  const [leaf, ...intermediates] = certificates
+  const id = idOfPeer(leaf)
+  assertLeafProfile(leaf)
+  const { x509Authorities: anchors } = bundleOf(bundles, trustDomainOf(id))
+  const path = findCertificatePath({ leaf, intermediates, anchors, now: now.getTime(), usage })
+  return {
+    id,
+    chain: certificates,
+    path,
+    expiresAt: Math.min(...path.map(({ notAfter }) => notAfter)),
+  }
+}
+
+/** The bundle of this trust domain; a source that answers with another one is not believed. */
+export function bundleOf(bundles: BundleSource, trustDomain: TrustDomain): TrustBundle {
+  const bundle = bundles.bundleFor(trustDomain)
+  return bundle.trustDomain === trustDomain ? bundle : bundleNotFound(trustDomain)
+}
+
+function parsePresented(chain: readonly Uint8Array[]): CertificatePath {
+  if (chain.length > MAX_PRESENTED) {
+    throw new SpiffeError(
+      'CS_PEER_CHAIN_INVALID',
+      `peer presents more than ${MAX_PRESENTED} certificates`,
+    )
+  }
+  const [leaf, ...others] = chain.map(parseNth)
+  if (leaf === undefined)
+    throw new SpiffeError('CS_PEER_NOT_SPIFFE', 'peer presents no certificate')
+  return [leaf, ...others]
+}
+
+function parseNth(der: Uint8Array, index: number): Certificate {
+  try {
+    return parseCertificate(der)
+  } catch (error) {
+    const message = `certificate ${index} of the peer: ${(error as Error).message}`
+    throw new SpiffeError('CS_PEER_CHAIN_INVALID', message, { cause: error })
+  }
+}
+
+function idOfPeer(leaf: Certificate): SpiffeId {
+  try {
+    return spiffeIdIn(leaf)
+  } catch (error) {
+    throw new SpiffeError('CS_PEER_NOT_SPIFFE', (error as Error).message, { cause: error })
+  }
+}
