@@ -13,7 +13,13 @@ import {
   trimLog,
 } from './log.js'
 import { migrate, type Schema } from './schema.js'
-import { type AnySpec, type MemoryTable, memoryTable, type OrderedView, type TableSpec } from './table.js'
+import {
+  type AnySpec,
+  type MemoryTable,
+  memoryTable,
+  type OrderedView,
+  type TableSpec,
+} from './table.js'
 
 /** A change that is on disk and in memory. `before` and `after` are undefined where there is nothing. */
 export interface Change<T = unknown> {

@@ -59,13 +59,15 @@ export async function persist(options: {
   readonly at: number
 }): Promise<void> {
   const { database, planned, after, at } = options
-  const changes = planned.map(({ table, key, value }, index): LoggedChange => ({
-    sequence: after + index + 1,
-    at,
-    kind: table.kind,
-    key,
-    payload: value === undefined ? null : table.encode(value),
-  }))
+  const changes = planned.map(
+    ({ table, key, value }, index): LoggedChange => ({
+      sequence: after + index + 1,
+      at,
+      kind: table.kind,
+      key,
+      payload: value === undefined ? null : table.encode(value),
+    }),
+  )
   await database.transaction().execute(async (transaction) => {
     for (const chunk of inChunks(changes)) {
       await transaction.insertInto('changes').values(chunk).execute()

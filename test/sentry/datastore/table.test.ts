@@ -79,7 +79,10 @@ test('a draft of a draft, replayed, reads the same as the changes made at once',
       const base = memoryTable(books)
       const group = draftOver(() => base as never)
       const own = draftOver((table) => group.draft.table(table))
-      const apply = (target: { put: (b: Book, n: number) => void; remove: (k: string) => void }) => {
+      const apply = (target: {
+        put: (b: Book, n: number) => void
+        remove: (k: string) => void
+      }) => {
         return (change: (typeof first)[number]) =>
           'put' in change ? target.put(change.put, 1) : target.remove(change.remove)
       }
