@@ -15,14 +15,14 @@ const CALL_TIMEOUT_MS = 10_000
 
 /** Adds `--agent-socket` and `-o` to a command that asks the agent. */
 export function withAgent(command: Command): Command {
-  return command
-    .addOption(
-      new Option(
-        '--agent-socket <path>',
-        `socket of the agent (default: SPIFFE_ENDPOINT_SOCKET, else ${DEFAULT_SOCKET})`,
-      ).env('COUNTERSIGN_AGENT_SOCKET'),
-    )
-    .addOption(outputOption())
+  return command.addOption(agentSocketOption()).addOption(outputOption())
+}
+
+export function agentSocketOption(): Option {
+  return new Option(
+    '--agent-socket <path>',
+    `socket of the agent (default: SPIFFE_ENDPOINT_SOCKET, else ${DEFAULT_SOCKET})`,
+  ).env('COUNTERSIGN_AGENT_SOCKET')
 }
 
 /** The path of the agent's socket: as given, else that of the Workload API of this environment. */

@@ -1,6 +1,7 @@
 import { platformReasons } from '../platform/errors.js'
 import type { Reason } from '../spiffe/index.js'
 import { spiffeReasons } from '../spiffe/index.js'
+import { findingReasons } from './doctor/check.js'
 import { cliReasons } from './errors.js'
 
 /** One room's part of the registry. */
@@ -14,6 +15,7 @@ export const reasonRooms: readonly ReasonRoom[] = [
   { room: 'SPIFFE library', reasons: spiffeReasons },
   { room: 'machine', reasons: platformReasons },
   { room: 'command line', reasons: cliReasons },
+  { room: 'doctor', reasons: findingReasons },
 ]
 
 export function reasonFor(code: string): Reason | undefined {

@@ -1,0 +1,29 @@
+#!/usr/bin/env node
+import { runCli } from './program.js'
+
+const stop = new AbortController()
+let asked = 0
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    stop.abort(signal)
+    // Whoever asks a third time wants out now, whatever is still open.
+    asked += 1
+    if (asked > 2) process.exit(1)
+  })
+}
+// SIGHUP asks for a reload; configuration is read once, so there is nothing to do, and it is no reason to end.
+process.on('SIGHUP', () => undefined)
+// A reader that goes away (`countersign entry list | head -1`) is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+})
+
+process.exitCode = await runCli(process.argv.slice(2), {
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  environment: process.env,
+  now: () => new Date(),
+  signal: stop.signal,
+  colour: process.stdout.isTTY && process.env.NO_COLOR === undefined && process.env.TERM !== 'dumb',
+})
