@@ -9,7 +9,6 @@ import type {
   TrustDomain,
   X509Svid,
 } from '../../spiffe/index.js'
-import type { AgentErrorCode } from '../errors.js'
 
 /** One fact about a process, as an attestor vouches for it. Equality is on both parts. */
 export interface Selector {
@@ -26,6 +25,8 @@ export interface HeldEntry {
   readonly hint: string
   readonly admin: boolean
   readonly downstream: boolean
+  /** Its SVID is fetched when a workload asks, not before. */
+  readonly onDemand?: boolean
   readonly revision: bigint
   /** Seconds since 1970. */
   readonly createdAt: bigint
@@ -35,6 +36,12 @@ export interface HeldJwtSvid {
   readonly token: string
   /** Milliseconds since 1970. */
   readonly expiresAt: number
+}
+
+/** Why the agent is not in step with its sentry: a reason code, also of the SPIFFE library, and a word of detail. */
+export interface AgentProblem {
+  readonly code: string
+  readonly message: string
 }
 
 /** What the agent says about itself. Times are milliseconds since 1970. */
@@ -51,8 +58,7 @@ export interface AgentStatus {
   readonly x509Svids: number
   readonly jwtSvids: number
   readonly trustDomains: readonly TrustDomain[]
-  /** Why the agent is not in step with its sentry. */
-  readonly problem: { readonly code: AgentErrorCode; readonly message: string } | undefined
+  readonly problem: AgentProblem | undefined
 }
 
 /** What the workloads of this machine may hold, and the only thing the local sockets serve from. */
