@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto'
 import type { BundleSource, TrustBundle } from './bundle.js'
 import { trustDomainOf } from './id.js'
+import { recentlyUsed } from './recently-used.js'
+import { knownIntermediates } from './x509-intermediates.js'
 import type { PeerUsage } from './x509-path.js'
-import { bundleOf, type VerifiedPeer, verifyX509Svid } from './x509-verify.js'
+import { bundleOf, judgePresented, parsePresented, type VerifiedPeer } from './x509-verify.js'
 
 /** Verifies peers against bundles that may change at any time. */
 export interface PeerVerifier {
-  /** As {@link verifyX509Svid}, and with its codes. */
+  /** Judges as `verifyX509Svid` does, and with its codes. */
   verify(chain: readonly Uint8Array[], now: Date, usage?: PeerUsage): VerifiedPeer
 }
 
@@ -18,6 +20,9 @@ interface Verdict {
 }
 
 const DEFAULT_MAX_CACHED = 2048
+const MAX_INTERMEDIATES = 64
+/** Longer chains are verified each time: a peer with a valid leaf could otherwise fill memory with ballast. */
+const MAX_CACHED_BYTES = 16 * 1024
 
 /**
  * A verifier that remembers whom it accepted, under the presented chain and the bundle, until the first
@@ -28,55 +33,35 @@ export function peerVerifier(options: {
   readonly maxCached?: number
 }): PeerVerifier {
   const { bundles, maxCached = DEFAULT_MAX_CACHED } = options
-  const verdicts = new Map<string, Verdict>()
+  const verdicts = recentlyUsed<Verdict>(maxCached)
+  const intermediates = knownIntermediates(MAX_INTERMEDIATES)
 
   return {
     verify(chain, now, usage) {
       const key = keyOf(chain, usage)
       const held = verdicts.get(key)
+      if (held && stillHolds(held, bundles, now)) return held.peer
       verdicts.delete(key)
-      if (held && stillHolds(held, bundles, now)) {
-        verdicts.set(key, held)
-        return held.peer
-      }
-      const verdict = reachVerdict({ chain, now, usage, bundles })
-      verdicts.set(key, verdict)
-      dropOldest(verdicts, maxCached)
-      return verdict.peer
+
+      const presented = parsePresented(chain, intermediates.parse)
+      const { peer, bundle } = judgePresented({ chain: presented, bundles, now, usage })
+      intermediates.keep(peer.path.slice(1, -1))
+      const validFrom = Math.max(...peer.path.map(({ notBefore }) => notBefore))
+      if (lengthOf(chain) <= MAX_CACHED_BYTES) verdicts.set(key, { peer, bundle, validFrom })
+      return peer
     },
   }
 }
 
-/** Asks for the bundle once and fixes it, so that the verdict is filed under the bundle it was reached with. */
-function reachVerdict(options: {
-  readonly chain: readonly Uint8Array[]
-  readonly now: Date
-  readonly usage: PeerUsage | undefined
-  readonly bundles: BundleSource
-}): Verdict {
-  let used: TrustBundle | undefined
-  const bundles: BundleSource = {
-    bundleFor(trustDomain) {
-      used = bundleOf(options.bundles, trustDomain)
-      return used
-    },
-  }
-  const peer = verifyX509Svid({ ...options, bundles })
-  const validFrom = Math.max(...peer.path.map(({ notBefore }) => notBefore))
-  return { peer, bundle: used ?? bundleOf(bundles, trustDomainOf(peer.id)), validFrom }
-}
-
-function stillHolds(
-  { peer, bundle, validFrom }: Verdict,
-  bundles: BundleSource,
-  now: Date,
-): boolean {
+function stillHolds(verdict: Verdict, bundles: BundleSource, now: Date): boolean {
+  const { peer, bundle, validFrom } = verdict
   const time = now.getTime()
-  return (
-    time >= validFrom &&
-    time <= peer.expiresAt &&
-    bundleOf(bundles, trustDomainOf(peer.id)) === bundle
-  )
+  const inTime = time >= validFrom && time <= peer.expiresAt
+  return inTime && bundleOf(bundles, trustDomainOf(peer.id)) === bundle
+}
+
+function lengthOf(chain: readonly Uint8Array[]): number {
+  return chain.reduce((sum, { length }) => sum + length, 0)
 }
 
 /** Lengths are part of the hash, so that no other cut of the same bytes has the same key. */
@@ -85,11 +70,4 @@ function keyOf(chain: readonly Uint8Array[], usage: PeerUsage | undefined): stri
   hash.update(`${usage ?? 'either'} ${chain.map(({ length }) => length).join(' ')}\n`)
   for (const der of chain) hash.update(der)
   return hash.digest('base64')
-}
-
-function dropOldest(verdicts: Map<string, Verdict>, maxCached: number): void {
-  for (const key of verdicts.keys()) {
-    if (verdicts.size <= maxCached) return
-    verdicts.delete(key)
-  }
 }

@@ -184,13 +184,25 @@ function signatureProblem(
   const weakness =
     signatureWeakness(subject.signatureAlgorithm) ?? keyWeakness(shapeOfKey(issuer.publicKeyInfo))
   if (weakness !== undefined) return invalid(weakness)
-  if (search.checksLeft === 0)
+  if (knownSigned.get(subject)?.has(issuer)) return undefined
+  if (search.checksLeft === 0) {
     return invalid('chain needs more signature checks than are made for one peer')
+  }
   search.checksLeft -= 1
   const { signatureAlgorithm: algorithm, tbs: data, signature } = subject
-  return verifySignature({ algorithm, key: issuer.publicKey, data, signature })
-    ? undefined
-    : invalid('signature was not made by the key of the certificate above it')
+  if (!verifySignature({ algorithm, key: issuer.publicKey, data, signature })) {
+    return invalid('signature was not made by the key of the certificate above it')
+  }
+  remember(subject, issuer)
+  return undefined
+}
+
+/** Who is known to have signed what. Certificates never change, so neither does the answer. */
+const knownSigned = new WeakMap<Certificate, WeakSet<Certificate>>()
+
+function remember(subject: Certificate, issuer: Certificate): void {
+  const issuers = knownSigned.get(subject) ?? new WeakSet()
+  knownSigned.set(subject, issuers.add(issuer))
 }
 
 function noIssuer({ anchors }: PathRequest, { fingerprint }: Certificate): Problem {

@@ -35,19 +35,28 @@ const MAX_PRESENTED = 10
  * (X509-SVID §5). Throws `CS_PEER_NOT_SPIFFE`, `CS_X509_SVID_INVALID`, `CS_BUNDLE_NOT_FOUND`,
  * `CS_PEER_CHAIN_INVALID` or `CS_SVID_EXPIRED`.
  */
-export function verifyX509Svid({ chain, bundles, now, usage }: X509Verification): VerifiedPeer {
-  const certificates = parsePresented(chain)
-  const [leaf, ...intermediates] = certificates
+export function verifyX509Svid({ chain, ...options }: X509Verification): VerifiedPeer {
+  return judgePresented({ ...options, chain: parsePresented(chain, parseCertificate) }).peer
+}
+
+/** The same for certificates that were read already; gives back the bundle that decided as well. */
+export function judgePresented({
+  chain,
+  bundles,
+  now,
+  usage,
+}: Omit<X509Verification, 'chain'> & { readonly chain: CertificatePath }): {
+  readonly peer: VerifiedPeer
+  readonly bundle: TrustBundle
+} {
+  const [leaf, ...intermediates] = chain
   const id = idOfPeer(leaf)
   assertLeafProfile(leaf)
-  const { x509Authorities: anchors } = bundleOf(bundles, trustDomainOf(id))
+  const bundle = bundleOf(bundles, trustDomainOf(id))
+  const anchors = bundle.x509Authorities
   const path = findCertificatePath({ leaf, intermediates, anchors, now: now.getTime(), usage })
-  return {
-    id,
-    chain: certificates,
-    path,
-    expiresAt: Math.min(...path.map(({ notAfter }) => notAfter)),
-  }
+  const expiresAt = Math.min(...path.map(({ notAfter }) => notAfter))
+  return { peer: { id, chain, path, expiresAt }, bundle }
 }
 
 /** The bundle of this trust domain; a source that answers with another one is not believed. */
@@ -56,26 +65,28 @@ export function bundleOf(bundles: BundleSource, trustDomain: TrustDomain): Trust
   return bundle.trustDomain === trustDomain ? bundle : bundleNotFound(trustDomain)
 }
 
-function parsePresented(chain: readonly Uint8Array[]): CertificatePath {
+/** Reads what a peer presents, all of it, within bounds. Throws `CS_PEER_NOT_SPIFFE` or `CS_PEER_CHAIN_INVALID`. */
+export function parsePresented(
+  chain: readonly Uint8Array[],
+  parse: (der: Uint8Array) => Certificate,
+): CertificatePath {
   if (chain.length > MAX_PRESENTED) {
-    throw new SpiffeError(
-      'CS_PEER_CHAIN_INVALID',
-      `peer presents more than ${MAX_PRESENTED} certificates`,
-    )
+    throw chainInvalid(`peer presents more than ${MAX_PRESENTED} certificates`)
   }
-  const [leaf, ...others] = chain.map(parseNth)
+  const [leaf, ...others] = chain.map((der, index) => {
+    try {
+      return parse(der)
+    } catch (error) {
+      throw chainInvalid(`certificate ${index} of the peer: ${(error as Error).message}`, error)
+    }
+  })
   if (leaf === undefined)
     throw new SpiffeError('CS_PEER_NOT_SPIFFE', 'peer presents no certificate')
   return [leaf, ...others]
 }
 
-function parseNth(der: Uint8Array, index: number): Certificate {
-  try {
-    return parseCertificate(der)
-  } catch (error) {
-    const message = `certificate ${index} of the peer: ${(error as Error).message}`
-    throw new SpiffeError('CS_PEER_CHAIN_INVALID', message, { cause: error })
-  }
+function chainInvalid(message: string, cause?: unknown): SpiffeError {
+  return new SpiffeError('CS_PEER_CHAIN_INVALID', message, { cause })
 }
 
 function idOfPeer(leaf: Certificate): SpiffeId {
