@@ -1,3 +1,4 @@
+import { readJwtKeySet } from '../bundle-format.js'
 import {
   decodeJwt,
   parseWorkloadId,
@@ -11,7 +12,6 @@ import type {
   JWTSVIDResponse,
   ValidateJWTSVIDResponse,
 } from './gen/workload.js'
-import { readJwtKeySet } from './jwt-key-set.js'
 import { assertPresent, atPlace, invalidResponse, trustDomainOfKey } from './response-checks.js'
 
 /** A token of one's own, to be sent to somebody who will verify it. Times are milliseconds since 1970. */
@@ -60,7 +60,8 @@ export function readJwtBundles(
   for (const [key, jwks] of message.bundles) {
     const trustDomain = trustDomainOfKey(key)
     const before = previous?.get(trustDomain)
-    const bundle = atPlace(`bundle of ${key}`, () => readJwtKeySet(jwks, trustDomain))
+    const jwtAuthorities = atPlace(`bundle of ${key}`, () => readJwtKeySet(jwks))
+    const bundle: TrustBundle = { trustDomain, x509Authorities: [], jwtAuthorities }
     bundles.set(trustDomain, before && hasSameKeys(bundle, before) ? before : bundle)
   }
   return previous && isSameMap(bundles, previous) ? previous : bundles
