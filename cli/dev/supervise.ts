@@ -63,6 +63,24 @@ export async function supervise(options: SuperviseOptions): Promise<Supervised> 
   }
 }
 
+/** Tries again for a while: what a killed process held, such as its port, may be free only a moment later. */
+async function startAgain(
+  options: SuperviseOptions,
+  before: Readonly<Record<string, string>>,
+): Promise<Child | undefined> {
+  const { name, report, signal } = options
+  for (let attempt = 1; attempt <= MAX_ATTEMPTS && !signal.aborted; attempt += 1) {
+    try {
+      return await start(options, before)
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error)
+      report.say({ event: 'process-failed', part: name, text: why, details: { error: why } })
+      await systemClock.sleep(RETRY_MS, signal).catch(() => undefined)
+    }
+  }
+  return undefined
+}
+
 async function start(
   options: SuperviseOptions,
   before: Readonly<Record<string, string>>,
