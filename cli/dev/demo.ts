@@ -119,9 +119,16 @@ async function startSentry({ options, paths, run }: Assembly): Promise<SentryInH
   const sentry = await run({
     name: 'sentry',
     args: (before) => [
-      ...['sentry', 'run', '--trust-domain', trustDomain, '--data-dir', paths.dataOf('sentry')],
-      ...['--listen', before.grpc ?? `${LOOPBACK}:${ports.sentry}`, '--socket', paths.sentrySocket],
-      ...['--admin-listen', before.admin ?? `${LOOPBACK}:0`, '--log-level', logLevel],
+      'sentry',
+      'run',
+      ...flags({
+        'trust-domain': trustDomain,
+        'data-dir': paths.dataOf('sentry'),
+        listen: before.grpc ?? `${LOOPBACK}:${ports.sentry}`,
+        socket: paths.sentrySocket,
+        'admin-listen': before.admin ?? `${LOOPBACK}:0`,
+        'log-level': logLevel,
+      }),
     ],
     onLine: forward(context),
   })
@@ -151,12 +158,21 @@ async function startAgent(
   await run({
     name: 'agent',
     args: (before) => [
-      ...['agent', 'run', '--trust-domain', trustDomain, '--data-dir', paths.dataOf('agent')],
-      ...['--sentry', sentry, '--trust-bundle', bundle, '--join-token-file', token],
-      ...['--socket', paths.agentSocket, '--admin-socket', paths.agentAdminSocket],
-      ...['--sockets', `name=orders,path=${paths.socketOf('orders')}`],
-      ...['--sockets', `name=shop,path=${paths.socketOf('shop')}`],
-      ...['--admin-listen', before.admin ?? `${LOOPBACK}:0`, '--log-level', logLevel],
+      'agent',
+      'run',
+      ...flags({
+        'trust-domain': trustDomain,
+        'data-dir': paths.dataOf('agent'),
+        sentry,
+        'trust-bundle': bundle,
+        'join-token-file': token,
+        socket: paths.agentSocket,
+        'admin-socket': paths.agentAdminSocket,
+        'admin-listen': before.admin ?? `${LOOPBACK}:0`,
+        'log-level': logLevel,
+      }),
+      ...flags({ sockets: `name=orders,path=${paths.socketOf('orders')}` }),
+      ...flags({ sockets: `name=shop,path=${paths.socketOf('shop')}` }),
     ],
     onLine: forward(context),
   })
@@ -251,9 +267,15 @@ function sidecarRole({ options, paths, log }: Assembly, app: App, tunnels: Tunne
   return {
     name: `${app}-sidecar`,
     args: (before) => [
-      ...['sidecar', 'run', '--workload-api', `unix://${paths.socketOf(app)}`],
-      ...['--data-dir', paths.dataOf(`${app}-sidecar`), ...tunnels(before)],
-      ...['--admin-listen', before.admin ?? `${LOOPBACK}:0`, '--log-level', logLevel],
+      'sidecar',
+      'run',
+      ...flags({
+        'workload-api': `unix://${paths.socketOf(app)}`,
+        'data-dir': paths.dataOf(`${app}-sidecar`),
+        'admin-listen': before.admin ?? `${LOOPBACK}:0`,
+        'log-level': logLevel,
+      }),
+      ...tunnels(before),
     ],
     onLine(line, isError) {
       if (isError) forwarded(line)
@@ -264,6 +286,10 @@ function sidecarRole({ options, paths, log }: Assembly, app: App, tunnels: Tunne
 
 const idOf = ({ trustDomain }: DemoOptions, app: App) =>
   `spiffe://${trustDomain}/ns/${NAMESPACE}/sa/${app}`
+
+/** `{ 'log-level': 'info' }` as `--log-level info`. */
+const flags = (named: Readonly<Record<string, string>>) =>
+  Object.entries(named).flatMap(([name, value]) => [`--${name}`, value])
 
 /** What a part logs goes on to standard error as it is. */
 const forward = (context: CliContext) => (line: string) => {
