@@ -8,7 +8,7 @@ import { parseDuration } from '../config/schema.js'
 import type { CliContext } from '../context.js'
 import { CliError } from '../errors.js'
 import { paint, relativeTime } from '../output.js'
-import { stopRequested } from '../process.js'
+import { announceReady, stopRequested } from '../process.js'
 import type { AccessEntry } from './access-log.js'
 import { type CallAnswer, call } from './calls.js'
 import { type Demo, type DemoOptions, startDemo } from './demo.js'
@@ -85,6 +85,7 @@ async function dev(flags: DevFlags, context: CliContext): Promise<void> {
     )
     await makeCalls(demo, report, stopping.signal)
     if (flags.once) return
+    announceReady(context, { shop: demo.shopAddress(), ...socketsOf(demo) })
     report.note(whatToTry(demo, context))
     void sayRotations({ demo, report, context, signal: stopping.signal })
     await stopped
@@ -96,6 +97,15 @@ async function dev(flags: DevFlags, context: CliContext): Promise<void> {
     if (folder.temporary) await rm(folder.path, { recursive: true, force: true })
   }
 }
+
+const socketsOf = ({ paths }: Demo) => ({
+  sentry_socket: paths.sentrySocket,
+  agent_socket: paths.agentSocket,
+  agent_admin_socket: paths.agentAdminSocket,
+  orders_socket: paths.socketOf('orders'),
+  shop_socket: paths.socketOf('shop'),
+  policy: paths.policy,
+})
 
 interface Given {
   readonly flags: DevFlags
