@@ -25,12 +25,7 @@ import {
   type ValidatedJwt,
 } from './jwt-messages.js'
 import { invalidResponse } from './response-checks.js'
-import {
-  jwtBundlesStream,
-  type StreamOf,
-  x509BundlesStream,
-  x509ContextStream,
-} from './streams.js'
+import { jwtBundlesStream, type StreamOf, x509BundlesStream, x509ContextStream } from './streams.js'
 import { type ClientLog, type WatchListener, watchStream } from './watch.js'
 import type { X509Bundles, X509Context } from './x509-messages.js'
 

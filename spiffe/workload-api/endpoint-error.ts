@@ -4,7 +4,7 @@ import { type EndpointAddress, formatEndpointAddress } from './address.js'
 
 /** What grpc-js tells of a call that failed. */
 export interface CallFailure {
-  readonly code: number
+  readonly code: status
   readonly details: string
 }
 
@@ -32,7 +32,11 @@ export function endpointError(failure: CallFailure, address: EndpointAddress): S
   const options = { cause: failure }
   switch (code) {
     case status.PERMISSION_DENIED:
-      return new SpiffeError('CS_NO_IDENTITY', said('no identity for this process', details), options)
+      return new SpiffeError(
+        'CS_NO_IDENTITY',
+        said('no identity for this process', details),
+        options,
+      )
     case status.INVALID_ARGUMENT:
       return new SpiffeError('CS_ENDPOINT_REFUSED', said('invalid argument', details), options)
     case status.UNIMPLEMENTED:
@@ -48,7 +52,9 @@ export function endpointError(failure: CallFailure, address: EndpointAddress): S
 
 /** Whether the connection went away under a call, as opposed to the server ending the call. */
 export function isConnectionLoss({ code, details }: CallFailure): boolean {
-  return code === status.CANCELLED || (code === status.UNAVAILABLE && details === 'Connection dropped')
+  return (
+    code === status.CANCELLED || (code === status.UNAVAILABLE && details === 'Connection dropped')
+  )
 }
 
 function unavailable(failure: CallFailure, address: EndpointAddress): SpiffeError {

@@ -16,7 +16,8 @@ export function listeners(): Listeners {
       return () => void all.delete(entry)
     },
     tell() {
-      for (const entry of [...all]) callSafely(entry.tell)
+      // Whoever is added meanwhile is told of the next change.
+      for (const tellOne of Array.from(all, ({ tell }) => tell)) callSafely(tellOne)
     },
     clear: () => all.clear(),
   }

@@ -69,8 +69,13 @@ function readOwnBundles(entries: readonly X509SVID[], known: X509Bundles): X509B
       assertPresent('bundle', entry.bundle)
       const trustDomain = trustDomainOf(parseWorkloadId(entry.spiffeId))
       const before = own.get(trustDomain)
-      const bundle = readBundle({ trustDomain, der: entry.bundle, before: before ?? known.get(trustDomain) })
-      if (before && bundle !== before) throw invalidResponse('bundle differs from that of another svid')
+      const bundle = readBundle({
+        trustDomain,
+        der: entry.bundle,
+        before: before ?? known.get(trustDomain),
+      })
+      if (before && bundle !== before)
+        throw invalidResponse('bundle differs from that of another svid')
       own.set(trustDomain, bundle)
     }),
   )

@@ -52,7 +52,10 @@ async function echoServer(svid: X509Svid): Promise<EchoServer> {
         responseDeserialize: bytes,
       },
     },
-    { echo: (call: { request: Buffer }, done: (error: null, value: Buffer) => void) => done(null, call.request) },
+    {
+      echo: (call: { request: Buffer }, done: (error: null, value: Buffer) => void) =>
+        done(null, call.request),
+    },
   )
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure())
   const sockets = new Set<TLSSocket>()
@@ -98,7 +101,11 @@ interface EchoClient extends Disposable {
   echo(text: string): Promise<string>
 }
 
-function echoClient(target: string, credentials: ChannelCredentials, options: ClientOptions = {}): EchoClient {
+function echoClient(
+  target: string,
+  credentials: ChannelCredentials,
+  options: ClientOptions = {},
+): EchoClient {
   const client = new Client(target, credentials, {
     'grpc.use_local_subchannel_pool': 1,
     'grpc.initial_reconnect_backoff_ms': 1,
@@ -155,8 +162,16 @@ describe('spiffeChannelCredentials', () => {
   })
 
   test.each([
-    ['another ID of the same trust domain', () => a.issueX509({ id: '/other' }), 'spiffe://a.example/other'],
-    ['a member of another trust domain', () => b.issueX509({ id: '/server' }), 'spiffe://b.example/server'],
+    [
+      'another ID of the same trust domain',
+      () => a.issueX509({ id: '/other' }),
+      'spiffe://a.example/other',
+    ],
+    [
+      'a member of another trust domain',
+      () => b.issueX509({ id: '/server' }),
+      'spiffe://b.example/server',
+    ],
     [
       'ID-29: the expected ID, signed by the authority of a federated trust domain',
       () => b.issueX509({ id: serverId }),

@@ -11,14 +11,26 @@ describe('parseEndpointAddress', () => {
   test.each([
     ['WE-14: three slashes', 'unix:///run/a.sock', { kind: 'unix', path: '/run/a.sock' }],
     ['WE-14: one slash', 'unix:/run/a.sock', { kind: 'unix', path: '/run/a.sock' }],
-    ['an encoded blank', 'unix:///run/my%20agent.sock', { kind: 'unix', path: '/run/my agent.sock' }],
+    [
+      'an encoded blank',
+      'unix:///run/my%20agent.sock',
+      { kind: 'unix', path: '/run/my agent.sock' },
+    ],
     ['encoded UTF-8', 'unix:///run/%C3%A9.sock', { kind: 'unix', path: '/run/é.sock' }],
     ['an encoded question mark', 'unix:///run/a%3Fb', { kind: 'unix', path: '/run/a?b' }],
-    ['a path of 107 bytes', `unix:///${'a'.repeat(106)}`, { kind: 'unix', path: `/${'a'.repeat(106)}` }],
+    [
+      'a path of 107 bytes',
+      `unix:///${'a'.repeat(106)}`,
+      { kind: 'unix', path: `/${'a'.repeat(106)}` },
+    ],
     ['WE-16: IPv4', 'tcp://127.0.0.1:8000', { kind: 'tcp', host: '127.0.0.1', port: 8000 }],
     ['WE-16: IPv6', 'tcp://[::1]:8000', { kind: 'tcp', host: '::1', port: 8000 }],
     ['WE-17: the lowest port', 'tcp://127.0.0.1:1', { kind: 'tcp', host: '127.0.0.1', port: 1 }],
-    ['WE-17: the highest port', 'tcp://127.0.0.1:65535', { kind: 'tcp', host: '127.0.0.1', port: 65_535 }],
+    [
+      'WE-17: the highest port',
+      'tcp://127.0.0.1:65535',
+      { kind: 'tcp', host: '127.0.0.1', port: 65_535 },
+    ],
   ])('accepts %s', (_, text, expected) => {
     expect(parseEndpointAddress(text)).toEqual(expected)
   })
@@ -86,7 +98,8 @@ describe('parseEndpointAddress', () => {
     for (let byte = 0; byte < 256; byte += 1) {
       const character = String.fromCharCode(byte)
       const parse = () => parseEndpointAddress(`unix:///run/a${character}b`)
-      if (allowed.test(character)) expect(parse()).toEqual({ kind: 'unix', path: `/run/a${character}b` })
+      if (allowed.test(character))
+        expect(parse()).toEqual({ kind: 'unix', path: `/run/a${character}b` })
       else expect(parse, `byte ${byte}`).toThrow()
     }
   })
@@ -132,12 +145,20 @@ describe('locateEndpoint', () => {
   })
 
   test('WE-11: otherwise SPIFFE_ENDPOINT_SOCKET is used', () => {
-    expect(locateEndpoint(undefined, environment)).toEqual({ kind: 'unix', path: '/run/named.sock' })
+    expect(locateEndpoint(undefined, environment)).toEqual({
+      kind: 'unix',
+      path: '/run/named.sock',
+    })
   })
 
   test.each([
     ['nothing at all', undefined, {}, 'SPIFFE_ENDPOINT_SOCKET is not set'],
-    ['an empty variable', undefined, { SPIFFE_ENDPOINT_SOCKET: '' }, 'SPIFFE_ENDPOINT_SOCKET: address is empty'],
+    [
+      'an empty variable',
+      undefined,
+      { SPIFFE_ENDPOINT_SOCKET: '' },
+      'SPIFFE_ENDPOINT_SOCKET: address is empty',
+    ],
     ['an empty setting', '', environment, 'address is empty'],
   ])('WE-11: refuses %s', (_, configured, given, reason) => {
     expect(() => locateEndpoint(configured, given)).toThrow(

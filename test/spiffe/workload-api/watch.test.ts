@@ -312,11 +312,14 @@ test('a dial to a folder or a plain file finds nothing listening', async () => {
   client.close()
 })
 
-test.skipIf(process.getuid?.() === 0)('CS_SOCKET_DENIED: a socket that this user may not open', async () => {
-  const { chmod } = await import('node:fs/promises')
-  await using api = await fakeWorkloadApi({ authority: testAuthority('a.example') })
-  await chmod(api.path, 0o000)
-  const client = workloadApiClient({ address: api.address })
-  await expect(client.fetchX509Context()).rejects.toMatchObject({ code: 'CS_SOCKET_DENIED' })
-  client.close()
-})
+test.skipIf(process.getuid?.() === 0)(
+  'CS_SOCKET_DENIED: a socket that this user may not open',
+  async () => {
+    const { chmod } = await import('node:fs/promises')
+    await using api = await fakeWorkloadApi({ authority: testAuthority('a.example') })
+    await chmod(api.path, 0o000)
+    const client = workloadApiClient({ address: api.address })
+    await expect(client.fetchX509Context()).rejects.toMatchObject({ code: 'CS_SOCKET_DENIED' })
+    client.close()
+  },
+)
