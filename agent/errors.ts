@@ -52,6 +52,11 @@ export const agentReasons = {
     what: 'The agent has no identity yet and was given nothing to attest with.',
     todo: 'Create a join token with countersign token generate and start the agent with it.',
   },
+  CS_TRUST_BUNDLE_MISSING: {
+    severity: 'critical',
+    what: 'The agent has no trust bundle by which it could know its sentry.',
+    todo: 'Fetch the bundle with countersign bundle show on the sentry, bring it here by a way you trust, and configure it.',
+  },
   CS_ISSUANCE_REFUSED: {
     severity: 'error',
     what: 'The sentry refused to issue an SVID for an entry.',

@@ -1,12 +1,23 @@
 import type { Random } from '../../platform/random.js'
 import type { X509Svid } from '../../spiffe/index.js'
 
-/** SVIDs that came together are renewed within a fifth of half a life of each other, not together. */
+/** What came together is renewed within a fifth of half a life of each other, not together. */
 const SPREAD = 0.1
 
+/** A moment around half of `life` from now, to be drawn once and kept. */
+export function drawMoment(options: {
+  readonly life: number
+  readonly now: number
+  readonly random: Random
+}): number {
+  const { life, now, random } = options
+  const factor = 1 - SPREAD + 2 * SPREAD * random.fraction()
+  return now + Math.max(0, (life / 2) * factor)
+}
+
 /**
- * When to ask for the successor: around half of the life that is left, drawn once. It counts from
- * `now` and not from what the certificate says, so that a wrong clock cannot make every new SVID due.
+ * When to ask for the successor of an SVID. It counts from `now` and not from what the certificate
+ * says, so that a wrong clock cannot make every new SVID due at once.
  */
 export function drawRenewal(options: {
   readonly svid: X509Svid
@@ -16,8 +27,7 @@ export function drawRenewal(options: {
   const { svid, now, random } = options
   const [leaf] = svid.chain
   const life = Math.min(leaf.notAfter - leaf.notBefore, expiryOf(svid) - now)
-  const factor = 1 - SPREAD + 2 * SPREAD * random.fraction()
-  return now + Math.max(0, (life / 2) * factor)
+  return drawMoment({ life, now, random })
 }
 
 /** The earliest end in the chain: an SVID is of no use once one of its issuers has expired. */

@@ -37,6 +37,7 @@ export function follow(
   signal: AbortSignal,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
+    signal.throwIfAborted()
     const call = connection.updates.follow()
     const send = (message: FollowRequest) => {
       if (call.writable) call.write(message)

@@ -42,6 +42,20 @@ export function statusOf(error: unknown): status | undefined {
   return isServiceError(cause) ? cause.code : undefined
 }
 
+const outages: ReadonlySet<status | undefined> = new Set([
+  status.UNAVAILABLE,
+  status.DEADLINE_EXCEEDED,
+  status.CANCELLED,
+  status.RESOURCE_EXHAUSTED,
+  undefined,
+])
+
+/** Whether a call failed for want of a sentry that answers, and not for what was asked. */
+export function isOutage(error: unknown): boolean {
+  if (!(error instanceof AgentError) || lasting.has(error.code)) return true
+  return error.code !== 'CS_SENTRY_RESPONSE_INVALID' && outages.has(statusOf(error))
+}
+
 /** Whether the sentry no longer accepts the SVID that the agent presents. */
 export function endsOwnSvid(error: unknown): error is AgentError {
   return error instanceof AgentError && lasting.has(error.code)

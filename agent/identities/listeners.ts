@@ -1,0 +1,24 @@
+/** Adds a listener and returns the way to take it away again. */
+export type Listen = (listener: () => void) => () => void
+
+export interface ChangeListeners {
+  readonly listen: Listen
+  notify(): void
+}
+
+/** The same function may listen twice; each is taken away by itself. */
+export function changeListeners(): ChangeListeners {
+  const listeners = new Set<{ readonly listener: () => void }>()
+  return {
+    listen(listener) {
+      const entry = { listener }
+      listeners.add(entry)
+      return () => {
+        listeners.delete(entry)
+      }
+    },
+    notify() {
+      for (const { listener } of [...listeners]) listener()
+    },
+  }
+}

@@ -1,0 +1,40 @@
+import type { SnapshotReport } from '../../proto/gen/countersign/policy/v1/policy.js'
+import { changeListeners, type Listen } from './listeners.js'
+
+/** What the sidecars of this machine say they enforce, on its way to the sentry. */
+export interface Reports {
+  all(): readonly SnapshotReport[]
+  report(report: SnapshotReport): void
+  forget(target: string, instance: string): void
+  /** Called once for all reports that come in the same turn. */
+  readonly onReport: Listen
+}
+
+export function snapshotReports(): Reports {
+  const byProxy = new Map<string, SnapshotReport>()
+  const listeners = changeListeners()
+  let announced = false
+  const announce = () => {
+    if (announced) return
+    announced = true
+    queueMicrotask(() => {
+      announced = false
+      listeners.notify()
+    })
+  }
+  return {
+    all: () => [...byProxy.values()],
+    report(report) {
+      byProxy.set(keyOf(report.target, report.instance), report)
+      announce()
+    },
+    forget(target, instance) {
+      if (byProxy.delete(keyOf(target, instance))) announce()
+    },
+    onReport: listeners.listen,
+  }
+}
+
+function keyOf(target: string, instance: string): string {
+  return JSON.stringify([target, instance])
+}
