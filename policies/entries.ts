@@ -1,0 +1,103 @@
+import { NO_ENTRY } from './trie.js'
+
+/**
+ * An entry is one way in which one rule can match: a rule with three paths has three. Entries are
+ * numbered so that the lowest one that matches decides: guardrails first, then denies, then allows,
+ * each by `<policy>/<rule>` in byte order.
+ */
+export interface Entries {
+  /** A bit for each method; all of them for any method. */
+  readonly masks: Int32Array
+  /** Index of a validity window, 0 for always. */
+  readonly windows: Int32Array
+  /** Start and end of each window, in milliseconds since 1970. */
+  readonly windowTimes: Float64Array
+  /** The exact methods of entries that name one which has no bit of its own. */
+  readonly crowded: ReadonlyMap<number, ReadonlySet<string>>
+  /** Index of the entry's rule. */
+  readonly rules: Int32Array
+  readonly patterns: readonly (string | undefined)[]
+}
+
+/** What entries are asked. One object for all decisions of a policy, filled in for each. */
+export interface Query {
+  methodBit: number
+  method: string
+  now: number
+}
+
+export const ANY_METHOD = -1
+export const NO_WINDOW = 0
+
+/** Bit of every method that no rule names, and of those that came after the 30 with a bit of their own. */
+export const CROWD_BIT = 1 << 30
+const MAX_BITS = 30
+
+/** Methods that are told apart by a bit, so that a list of them is one number. */
+export interface MethodBits {
+  bitOf(method: string): number
+}
+
+/** Gives bits to the methods that rules name, in the order in which they are first named. */
+export function methodBits(named: Iterable<string>): MethodBits {
+  const bits = new Map<string, number>()
+  for (const method of named) {
+    if (bits.size < MAX_BITS && !bits.has(method)) bits.set(method, 1 << bits.size)
+  }
+  return { bitOf: (method) => bits.get(method) ?? CROWD_BIT }
+}
+
+/** The mask of a rule's methods. `GET` covers `HEAD`. */
+export function maskOf(methods: readonly string[] | undefined, { bitOf }: MethodBits): number {
+  if (methods === undefined) return ANY_METHOD
+  return methodsWithHead(methods).reduce((mask, method) => mask | bitOf(method), 0)
+}
+
+export function methodsWithHead(methods: readonly string[]): readonly string[] {
+  return methods.includes('GET') ? [...methods, 'HEAD'] : methods
+}
+
+/** The first entry of a list that is below `best` and lets the query pass, or `best`. */
+export function firstPassing(
+  entries: Entries,
+  at: { readonly lists: Int32Array; readonly start: number; readonly best: number },
+  query: Query,
+): number {
+  const { lists, best } = at
+  const { masks, windows } = entries
+  for (let place = at.start; ; place++) {
+    const entry = lists[place] ?? NO_ENTRY
+    if (entry >= best) return best
+    if (((masks[entry] ?? 0) & query.methodBit) === 0) continue
+    if (windows[entry] !== NO_WINDOW && !isOpen(entries, entry, query.now)) continue
+    if (query.methodBit === CROWD_BIT && !namesCrowded(entries, entry, query.method)) continue
+    return entry
+  }
+}
+
+/** Leaves out entries that can never decide, because an earlier one in the same place always does. */
+export function decidingEntries(entries: Entries, list: Int32Array): readonly number[] {
+  const covered = new Map<number, number>()
+  const kept: number[] = []
+  for (const entry of list) {
+    const mask = entries.masks[entry] ?? 0
+    const window = entries.windows[entry] ?? NO_WINDOW
+    const byEarlier = (covered.get(NO_WINDOW) ?? 0) | (covered.get(window) ?? 0)
+    if ((mask & ~byEarlier) === 0) continue
+    kept.push(entry)
+    // An entry with a name in the crowd does not stand for all of the crowd.
+    const surely = entries.crowded.has(entry) ? mask & ~CROWD_BIT : mask
+    covered.set(window, (covered.get(window) ?? 0) | surely)
+  }
+  return kept
+}
+
+function isOpen({ windows, windowTimes }: Entries, entry: number, now: number): boolean {
+  const at = (windows[entry] ?? NO_WINDOW) * 2
+  return now >= (windowTimes[at] ?? 0) && now < (windowTimes[at + 1] ?? 0)
+}
+
+function namesCrowded({ crowded }: Entries, entry: number, method: string): boolean {
+  const names = crowded.get(entry)
+  return names === undefined || names.has(method)
+}
