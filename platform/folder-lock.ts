@@ -1,0 +1,67 @@
+import { open, readFile, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { PlatformError, systemCode } from './errors.js'
+
+/** Held while one process works in a data folder. */
+export interface FolderLock extends AsyncDisposable {
+  readonly path: string
+}
+
+const NAME = 'process.lock'
+
+/**
+ * Lets one process at a time work in a data folder. The lock names a process and when it started, so
+ * that one left behind by a crash, or by a machine that lost power, is seen through. Throws `CS_FOLDER_IN_USE`.
+ */
+export async function lockFolder(folder: string): Promise<FolderLock> {
+  const path = join(folder, NAME)
+  const own = `${process.pid} ${(await startOf(process.pid)) ?? ''}\n`
+  for (let attempt = 0; attempt < 5; attempt += 1) {
+    if (await create(path, own))
+      return { path, [Symbol.asyncDispose]: () => unlink(path).catch(() => undefined) }
+    const holder = await livingHolder(path)
+    if (holder !== undefined) {
+      throw new PlatformError('CS_FOLDER_IN_USE', `process ${holder} works in ${folder}`)
+    }
+    await unlink(path).catch(() => undefined)
+  }
+  throw new PlatformError('CS_FOLDER_IN_USE', `another process is taking ${folder} over`)
+}
+
+async function create(path: string, text: string): Promise<boolean> {
+  try {
+    const file = await open(path, 'wx', 0o600)
+    await file.writeFile(text)
+    await file.close()
+    return true
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return false
+    throw new PlatformError(
+      'CS_FOLDER_UNUSABLE',
+      `${path} cannot be written: ${systemCode(error)}`,
+      { cause: error },
+    )
+  }
+}
+
+/** The process that holds the lock, unless it has ended or its number went to another process since. */
+async function livingHolder(path: string): Promise<number | undefined> {
+  const text = await readFile(path, 'utf8').catch(() => '')
+  const [pid, start] = text.trim().split(' ')
+  if (pid === undefined || !/^\d+$/.test(pid)) return undefined
+  const living = await startOf(Number(pid))
+  return living !== undefined && living === start ? Number(pid) : undefined
+}
+
+/** Start time of a process in clock ticks since boot (proc(5), field 22), with the boot it belongs to. */
+async function startOf(pid: number): Promise<string | undefined> {
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, 'latin1')
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    if (fields[0] === 'Z') return undefined
+    const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'latin1')).trim()
+    return `${fields[19]}@${boot}`
+  } catch {
+    return undefined
+  }
+}
