@@ -1,4 +1,5 @@
-import { open, readFile, unlink } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { link, readFile, rename, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PlatformError, systemCode } from './errors.js'
 
@@ -19,20 +20,22 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   for (let attempt = 0; attempt < 5; attempt += 1) {
     if (await create(path, own))
       return { path, [Symbol.asyncDispose]: () => unlink(path).catch(() => undefined) }
-    const holder = await livingHolder(path)
+    const found = await readFile(path, 'utf8').catch(() => '')
+    const holder = await livingHolder(found)
     if (holder !== undefined) {
       throw new PlatformError('CS_FOLDER_IN_USE', `process ${holder} works in ${folder}`)
     }
-    await unlink(path).catch(() => undefined)
+    await takeAway(path, found)
   }
   throw new PlatformError('CS_FOLDER_IN_USE', `another process is taking ${folder} over`)
 }
 
+/** Linked into place with its text, so that nobody ever reads a lock that names nobody yet. */
 async function create(path: string, text: string): Promise<boolean> {
+  const draft = `${path}.${randomBytes(6).toString('hex')}`
   try {
-    const file = await open(path, 'wx', 0o600)
-    await file.writeFile(text)
-    await file.close()
+    await writeFile(draft, text, { mode: 0o600 })
+    await link(draft, path)
     return true
   } catch (error) {
     if (systemCode(error) === 'EEXIST') return false
@@ -41,12 +44,27 @@ async function create(path: string, text: string): Promise<boolean> {
       `${path} cannot be written: ${systemCode(error)}`,
       { cause: error },
     )
+  } finally {
+    await unlink(draft).catch(() => undefined)
   }
 }
 
-/** The process that holds the lock, unless it has ended or its number went to another process since. */
-async function livingHolder(path: string): Promise<number | undefined> {
-  const text = await readFile(path, 'utf8').catch(() => '')
+/** Removes the dead lock that was read, and puts it back if meanwhile a live one had taken its place. */
+async function takeAway(path: string, expected: string): Promise<void> {
+  const aside = `${path}.${randomBytes(6).toString('hex')}`
+  try {
+    await rename(path, aside)
+    if ((await readFile(aside, 'utf8')) !== expected) await link(aside, path)
+    await unlink(aside)
+  } catch (error) {
+    // Another process was faster with the same; the next attempt sees what it left.
+    if (!['ENOENT', 'EEXIST'].includes(systemCode(error) ?? '')) throw error
+    await unlink(aside).catch(() => undefined)
+  }
+}
+
+/** The process that a lock names, unless it has ended or its number went to another process since. */
+async function livingHolder(text: string): Promise<number | undefined> {
   const [pid, start] = text.trim().split(' ')
   if (pid === undefined || !/^\d+$/.test(pid)) return undefined
   const living = await startOf(Number(pid))
