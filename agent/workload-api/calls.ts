@@ -1,0 +1,74 @@
+import type { handleUnaryCall, ServerUnaryCall } from '@grpc/grpc-js'
+import type { Log, LogFields } from '../../platform/log.js'
+import type { AttestedCaller } from '../attestation/caller.js'
+import type { Connection, Connections } from './connections.js'
+import { type Replies, reasonOf, replyFor } from './replies.js'
+
+/** What the calls of a local server share. */
+export interface CallContext {
+  readonly connections: Connections
+  readonly log: Log
+}
+
+export interface UnaryRequest<Request> {
+  readonly request: Request
+  readonly connection: Connection
+  /** Looks at the caller anew. */
+  attest(): Promise<AttestedCaller>
+  /** Aborts when the caller hangs up. */
+  readonly signal: AbortSignal
+}
+
+export interface Answer<Response> {
+  readonly response: Response
+  /** What the log says was granted. */
+  readonly granted: LogFields
+}
+
+export interface UnaryOptions<Request, Response> {
+  readonly rpc: string
+  readonly serve: (request: UnaryRequest<Request>) => Promise<Answer<Response>>
+  /** Replies of this call that differ from the common ones. */
+  readonly replies?: Replies
+}
+
+/** Serves a call with one answer. Whatever is thrown becomes a fixed reply and one line in the log. */
+export function unaryHandler<Request, Response>(
+  { connections, log }: CallContext,
+  { rpc, serve, replies }: UnaryOptions<Request, Response>,
+): handleUnaryCall<Request, Response> {
+  return async (call, callback) => {
+    let connection: Connection | undefined
+    try {
+      connection = connections.of(call)
+      const { caller } = connection
+      const signal = hangUpOf(call)
+      const attest = () => caller.attest(signal)
+      const { request } = call
+      const { response, granted } = await serve({ request, connection, attest, signal })
+      log.info({ rpc, ...whoOf(connection), ...granted }, 'call served')
+      callback(null, response)
+    } catch (error) {
+      log.info({ rpc, ...whoOf(connection), ...reasonOf(error) }, 'call refused')
+      callback(replyFor(error, replies))
+    }
+  }
+}
+
+/** The fields that say in the log who called. */
+export function whoOf(connection: Connection | undefined): LogFields {
+  if (!connection) return {}
+  const { caller, path } = connection
+  return { pid: caller.pid, uid: caller.uid, socket: path }
+}
+
+/** Aborts when the caller is gone or has cancelled. */
+export function hangUpOf(
+  call: Pick<ServerUnaryCall<unknown, unknown>, 'cancelled' | 'on'>,
+): AbortSignal {
+  const hungUp = new AbortController()
+  const abort = () => hungUp.abort(new Error('caller has hung up'))
+  if (call.cancelled) abort()
+  else call.on('cancelled', abort)
+  return hungUp.signal
+}

@@ -1,0 +1,155 @@
+import type { Socket } from 'node:net'
+import type { Clock } from '../../platform/clock.js'
+import type { Log } from '../../platform/log.js'
+import type { Attestation, Caller } from '../attestation/caller.js'
+import { AgentError } from '../errors.js'
+import type { Selector } from '../identities/identities.js'
+import type { Limits } from './limits.js'
+import { reasonOf } from './replies.js'
+
+/** An open connection to a local socket and the process that opened it. */
+export interface Connection {
+  readonly caller: Caller
+  /** Of the socket it came in on. */
+  readonly path: string
+}
+
+/** All open connections. A call finds its own by the address that gRPC shows as its peer. */
+export interface Connections {
+  /** Identifies the caller and gives the connection its address; closes one that is over a limit. */
+  accept(socket: Socket, from: AcceptedOn): boolean
+  /** Throws `CS_CALLER_NOT_ATTESTED` when the connection is closed. */
+  of(call: { getPeer(): string }): Connection
+  /** Resolves when none is open. */
+  empty(): Promise<void>
+  closeAll(): void
+}
+
+export interface AcceptedOn {
+  readonly path: string
+  readonly selectors: readonly Selector[]
+  /** Who may connect at all; everybody unless given. */
+  readonly admits?: (uid: number) => boolean
+}
+
+export interface ConnectionsOptions {
+  readonly attestation: Attestation
+  readonly limits: Limits
+  readonly clock: Clock
+  readonly log: Log
+}
+
+/** The preface of HTTP/2 (24 bytes) and the settings that must follow it (9 at least). */
+const GREETING_BYTES = 33
+
+interface OpenConnection extends Connection {
+  readonly socket: Socket
+}
+
+export function connectionTable(options: ConnectionsOptions): Connections {
+  const { limits, log } = options
+  const open = new Map<string, OpenConnection>()
+  const perUser = new Map<number, number>()
+  let count = 0
+  let onEmpty: (() => void)[] = []
+
+  const track = (address: string, connection: OpenConnection) => {
+    const { caller, socket } = connection
+    open.set(address, connection)
+    perUser.set(caller.uid, (perUser.get(caller.uid) ?? 0) + 1)
+    socket.once('close', () => {
+      open.delete(address)
+      const left = (perUser.get(caller.uid) ?? 1) - 1
+      if (left === 0) perUser.delete(caller.uid)
+      else perUser.set(caller.uid, left)
+      caller.close()
+      if (open.size > 0) return
+      for (const resolve of onEmpty) resolve()
+      onEmpty = []
+    })
+  }
+  const refusal = ({ uid }: Caller, { admits }: AcceptedOn) => {
+    if (admits && !admits(uid)) return new AgentError('CS_NOT_THE_CALLER', 'user may not connect')
+    if (open.size >= limits.connections) return overLimit('too many connections are open')
+    const ofUser = perUser.get(uid) ?? 0
+    return ofUser >= limits.connectionsPerUser ? overLimit('user has too many open') : undefined
+  }
+  return {
+    accept(socket, from) {
+      const caller = callerOn(socket, from, options)
+      const refused = refusal(caller, from)
+      if (refused) {
+        const { pid, uid } = caller
+        log.warn({ pid, uid, socket: from.path, ...reasonOf(refused) }, 'connection refused')
+        caller.close()
+        socket.destroy()
+        return false
+      }
+      count += 1
+      const address = `connection-${count}`
+      // gRPC shows a call this address and nothing else of the connection it came in on.
+      Object.defineProperty(socket, 'remoteAddress', { value: address })
+      track(address, { caller, path: from.path, socket })
+      void closeUnlessGreeted(socket, options)
+      return true
+    },
+    of(call) {
+      const connection = open.get(call.getPeer())
+      if (!connection) throw new AgentError('CS_CALLER_NOT_ATTESTED', 'connection is closed')
+      return connection
+    },
+    empty: () =>
+      open.size === 0
+        ? Promise.resolve()
+        : new Promise((resolve) => {
+            onEmpty.push(resolve)
+          }),
+    closeAll() {
+      for (const { socket } of open.values()) socket.destroy()
+    },
+  }
+}
+
+function callerOn(
+  socket: Socket,
+  { path, selectors }: AcceptedOn,
+  { attestation, log }: ConnectionsOptions,
+): Caller {
+  try {
+    return attestation.callerOn(socket, selectors)
+  } catch (error) {
+    log.warn({ socket: path, ...reasonOf(error) }, 'caller unknown')
+    return nobody(error)
+  }
+}
+
+/** Stays connected, so that it is told in the words of the standard that it gets nothing. */
+function nobody(error: unknown): Caller {
+  return {
+    pid: 0,
+    uid: -1,
+    heldBy: 'pid',
+    async attest() {
+      throw error
+    },
+    close: () => undefined,
+  }
+}
+
+async function closeUnlessGreeted(
+  socket: Socket,
+  { clock, limits, log }: ConnectionsOptions,
+): Promise<void> {
+  const closed = new AbortController()
+  socket.once('close', () => closed.abort())
+  try {
+    await clock.sleep(limits.greetingMs, closed.signal)
+  } catch {
+    return
+  }
+  if (socket.bytesRead >= GREETING_BYTES) return
+  log.info({ socket: socket.remoteAddress }, 'connection closed: no greeting')
+  socket.destroy()
+}
+
+const overLimit = (message: string) => new AgentError('CS_CONNECTION_LIMIT', message)
