@@ -1,0 +1,64 @@
+import { spawn } from 'node:child_process'
+import { cp, readFile, symlink } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { tempFolder } from '../support/temp-folder.js'
+import { missing } from '../support/tools.js'
+
+const root = resolve(import.meta.dirname, '../..')
+const shell = { probe: ['bash', '--version'], install: 'apt-get install bash' } as const
+const curl = { probe: ['curl', '--version'], install: 'apt-get install curl' } as const
+
+describe.skipIf(missing('the quickstart as a person types it', shell, curl))(
+  'the quickstart',
+  () => {
+    test('has between 600 and 900 words', async () => {
+      const words = (await readFile(join(root, 'docs/quickstart.md'), 'utf8'))
+        .replace(/```sh[\s\S]*?```/g, '')
+        .split(/\s+/)
+      expect(words.length).toBeLessThanOrEqual(900)
+    })
+
+    test('works as it is written', async () => {
+      const page = await readFile(join(root, 'docs/quickstart.md'), 'utf8')
+      const blocks = [...page.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, block = '']) => block)
+      // The product is built already; a script does not expand aliases unless it is told to.
+      const script = blocks.map((block) => block.replace(/^npm (ci|run build)$/gm, '')).join('\n')
+      await using folder = await tempFolder()
+      await cp(join(root, 'dist'), folder.file('dist'), { recursive: true })
+      await cp(join(root, 'package.json'), folder.file('package.json'))
+      await symlink(join(root, 'node_modules'), folder.file('node_modules'))
+
+      const { code, output } = await bash(
+        `set -eu\nshopt -s expand_aliases\n${script}\nwait`,
+        folder.path,
+      )
+      expect(output).toContain('GET /orders/42 for spiffe://example.test/ns/shop/sa/shop')
+      expect(output).toMatch(/"decision_id"/)
+      expect(output).toMatch(/no-rule/)
+      expect(code).toBe(0)
+    }, 120_000)
+  },
+)
+
+function bash(script: string, cwd: string): Promise<{ code: number; output: string }> {
+  return new Promise((resolve) => {
+    const child = spawn('bash', ['-s'], { cwd, detached: true, stdio: ['pipe', 'pipe', 'pipe'] })
+    let output = ''
+    const add = (chunk: Buffer) => {
+      output += chunk.toString('utf8')
+    }
+    child.stdout.on('data', add)
+    child.stderr.on('data', add)
+    child.once('exit', (code) => {
+      // What the script left running belongs to its process group.
+      try {
+        if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+      } catch {
+        // Nothing was left.
+      }
+      resolve({ code: code ?? 1, output })
+    })
+    child.stdin.end(script)
+  })
+}
