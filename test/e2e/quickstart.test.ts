@@ -1,7 +1,9 @@
 import { spawn } from 'node:child_process'
 import { cp, readFile, symlink } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { listenOn } from '../../platform/listen.js'
 import { tempFolder } from '../support/temp-folder.js'
 import { missing } from '../support/tools.js'
 
@@ -23,7 +25,9 @@ describe.skipIf(missing('the quickstart as a person types it', shell, curl))(
       const page = await readFile(join(root, 'docs/quickstart.md'), 'utf8')
       const blocks = [...page.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, block = '']) => block)
       // The product is built already; a script does not expand aliases unless it is told to.
-      const script = blocks.map((block) => block.replace(/^npm (ci|run build)$/gm, '')).join('\n')
+      const script = await onFreePorts(
+        blocks.map((block) => block.replace(/^npm (ci|run build)$/gm, '')).join('\n'),
+      )
       await using folder = await tempFolder()
       await cp(join(root, 'dist'), folder.file('dist'), { recursive: true })
       await cp(join(root, 'package.json'), folder.file('package.json'))
@@ -40,6 +44,20 @@ describe.skipIf(missing('the quickstart as a person types it', shell, curl))(
     }, 120_000)
   },
 )
+
+/** The page names ports that are rarely taken; a test may not count on that. */
+async function onFreePorts(script: string): Promise<string> {
+  const named = [...new Set(script.match(/\b1[89]\d{3}\b/g))]
+  const servers = await Promise.all(
+    named.map(async (port) => {
+      const server = createServer()
+      return { port, server, free: await listenOn(server, { host: '127.0.0.1', port: 0 }) }
+    }),
+  )
+  const free = new Map(servers.map((one) => [one.port, String(one.free.port)]))
+  await Promise.all(servers.map(({ server }) => new Promise((done) => server.close(done))))
+  return script.replace(/\b1[89]\d{3}\b/g, (port) => free.get(port) ?? port)
+}
 
 function bash(script: string, cwd: string): Promise<{ code: number; output: string }> {
   return new Promise((resolve) => {
