@@ -1,4 +1,3 @@
-import { createPublicKey, verify } from 'node:crypto'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
@@ -48,27 +47,18 @@ import {
   Entry,
   PermissionDeniedDetails,
   PermissionDeniedDetails_Reason as Reason,
-  type X509SVID,
 } from '../../proto/gen/spire/api/types/types.js'
-import {
-  bytesOf,
-  readBitStringOctets,
-  readElement,
-  sequenceItems,
-} from '../../spiffe/asn1/index.js'
 import {
   bundleSet,
   makeSpiffeId,
-  parseCertificate,
-  pathOf,
   peerVerifier,
   type SpiffeId,
   type TrustBundle,
   type X509Svid,
 } from '../../spiffe/index.js'
 import { serverTlsOptions, verifyTlsPeer } from '../../spiffe/tls/index.js'
-import { signJwt, type TestAuthority } from './authority.js'
-import { extension, makeCertificate, name } from './certificate.js'
+import type { TestAuthority } from './authority.js'
+import { issueForCsr, issueToken } from './issue-for-csr.js'
 
 export interface FakeSentryOptions {
   readonly authority: TestAuthority
@@ -147,9 +137,6 @@ interface Peer {
 }
 
 type Follower = ServerDuplexStream<FollowRequest, FollowResponse>
-
-const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
-const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
 
 export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry> {
   const { clock, push = true, pageSize = 500 } = options
@@ -390,7 +377,7 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
             return { status: { code: status.NOT_FOUND, message: refused ?? '' }, svid: undefined }
           }
           const id = makeSpiffeId(trustDomain, entry.spiffeId?.path ?? '')
-          const { svid } = issue(csr, id, options.x509TtlMs, entry.dnsNames)
+          const { svid } = issueFor({ csr, id, ttlMs: options.x509TtlMs, dnsNames: entry.dnsNames })
           return { status: { code: 0, message: 'OK' }, svid }
         }),
       }
@@ -401,29 +388,14 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
       if (!entry) {
         throw refusal({ code: status.NOT_FOUND, details: 'entry not found or not authorized' })
       }
-      const issuedAt = Math.floor(now() / 1000)
-      const expiresAt = issuedAt + (options.jwtTtlSeconds ?? 300)
-      const id = makeSpiffeId(trustDomain, entry.spiffeId?.path ?? '')
-      const { keyId, privateKey } = authority.jwtKey
-      const token = signJwt({
-        header: { alg: 'ES256', kid: keyId, typ: 'JWT' },
-        claims: {
-          sub: id,
-          aud: audience,
-          iat: issuedAt,
-          exp: expiresAt,
-          jti: String(calls.length),
-        },
-        key: privateKey,
-      })
       return {
-        svid: {
-          token,
-          id: { trustDomain, path: pathOf(id) },
-          issuedAt: BigInt(issuedAt),
-          expiresAt: BigInt(expiresAt),
-          hint: '',
-        },
+        svid: issueToken(authority, {
+          id: makeSpiffeId(trustDomain, entry.spiffeId?.path ?? ''),
+          audience,
+          now: now(),
+          ttlSeconds: options.jwtTtlSeconds,
+          jti: String(calls.length),
+        }),
       }
     }),
     ...unserved('mintX509Svid', 'mintJwtsvid', 'mintWitsvid', 'batchNewWitsvid'),
@@ -476,39 +448,24 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
     for (const call of followers) call.write(FollowResponse.fromPartial({ sequence, ...message }))
   }
 
-  // --- issuing ---------------------------------------------------------------------------------------
+  function issue(csr: Uint8Array | undefined, id: SpiffeId, ttlMs?: number) {
+    return issueFor({ csr, id, ttlMs })
+  }
 
-  function issue(
-    csr: Uint8Array | undefined,
-    id: SpiffeId,
-    ttlMs = 3_600_000,
-    dnsNames: readonly string[] = [],
-  ): { svid: X509SVID; serial: string } {
-    const publicKeyInfo = provenKey(csr)
-    const { issuer, certificate } = authority.issuer
-    const leaf = makeCertificate({
-      subject: name(),
-      publicKeyInfo,
-      issuer,
-      notBefore: now() - 10_000,
-      notAfter: now() + ttlMs,
-      extensions: [
-        extension.basicConstraints(false),
-        extension.keyUsage(1),
-        extension.extendedKeyUsage(SERVER_AUTH, CLIENT_AUTH),
-        extension.subjectKeyId(publicKeyInfo),
-        extension.authorityKeyId(issuer.publicKeyInfo),
-        extension.subjectAltName({ uris: [id], dns: dnsNames }, true),
-      ],
-    })
-    return {
-      serial: parseCertificate(leaf).serialNumber,
-      svid: {
-        certChain: [leaf, certificate.der],
-        id: { trustDomain, path: pathOf(id) },
-        expiresAt: BigInt(Math.floor((now() + ttlMs) / 1000)),
-        hint: '',
-      },
+  function issueFor(request: {
+    readonly csr: Uint8Array | undefined
+    readonly id: SpiffeId
+    readonly ttlMs: number | undefined
+    readonly dnsNames?: readonly string[]
+  }) {
+    try {
+      return issueForCsr(authority, {
+        ...request,
+        csr: request.csr ?? new Uint8Array(),
+        now: now(),
+      })
+    } catch (error) {
+      throw refusal({ code: status.INVALID_ARGUMENT, details: (error as Error).message })
     }
   }
 
@@ -670,22 +627,6 @@ function until(watchers: Set<() => void>, met: () => boolean, what: string): Pro
     watchers.add(look)
     look()
   })
-}
-
-/** The key of a request that is signed by it. */
-function provenKey(csr: Uint8Array | undefined): Uint8Array {
-  const [info, , signature] = sequenceItems(readElement(csr ?? new Uint8Array()))
-  const [, , publicKeyInfo] = sequenceItems(info)
-  if (!info || !publicKeyInfo) throw refusal({ code: status.INVALID_ARGUMENT })
-  const key = createPublicKey({
-    key: Buffer.from(bytesOf(publicKeyInfo)),
-    format: 'der',
-    type: 'spki',
-  })
-  if (!verify('sha256', bytesOf(info), key, readBitStringOctets(signature))) {
-    throw refusal({ code: status.INVALID_ARGUMENT, details: 'invalid CSR signature' })
-  }
-  return bytesOf(publicKeyInfo)
 }
 
 function revisionOf({ id, revisionNumber, createdAt }: Entry) {
