@@ -34,9 +34,11 @@ export function readClaims(claims: JsonObject, expected: ClaimExpectations): Che
   if (expiresAt === undefined) throw invalid('token has no expiry')
   const leeway = leewayOf(expected) * 1000
   const outside = outsideValidity({
-    notBefore: notBefore === undefined ? undefined : notBefore - leeway,
+    notBefore,
+    notAfter: expiresAt,
+    early: leeway,
     // RFC 7519 §4.1.4: at `exp` the token is over, not only after it.
-    notAfter: expiresAt + leeway - 1,
+    late: leeway - 1,
     now: expected.now.getTime(),
   })
   if (outside !== undefined) throw new SpiffeError('CS_JWT_EXPIRED', `token ${outside}`)

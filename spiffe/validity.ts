@@ -3,11 +3,15 @@ export function outsideValidity(options: {
   readonly notBefore: number | undefined
   readonly notAfter: number
   readonly now: number
+  /** Milliseconds forgiven at either end. */
+  readonly early?: number
+  readonly late?: number
 }): string | undefined {
-  const { notBefore, notAfter, now } = options
+  const { notBefore, notAfter, now, early = 0, late = 0 } = options
   // Written so that a time that is not a number is never inside.
-  if (!(now <= notAfter)) return `expired ${span(now - notAfter)} ago, at ${instant(notAfter)}`
-  if (notBefore !== undefined && now < notBefore) {
+  if (!(now <= notAfter + late))
+    return `expired ${span(now - notAfter)} ago, at ${instant(notAfter)}`
+  if (notBefore !== undefined && now < notBefore - early) {
     return `is not valid before ${instant(notBefore)}, ${span(notBefore - now)} from now`
   }
   return undefined

@@ -12,13 +12,13 @@ export type TlsTarget =
 
 export type ConnectTlsOptions = TlsTarget & {
   /** Presents this identity. Without one the server learns nothing about the caller. */
-  readonly identity?: X509SvidSource
+  readonly identity?: X509SvidSource | undefined
   readonly verifier: PeerVerifier
   readonly authorize: Authorize
   readonly now: () => Date
-  readonly alpn?: readonly string[]
+  readonly alpn?: readonly string[] | undefined
   /** Sent in the clear as SNI. It says where to go, not whom to trust. */
-  readonly servername?: string
+  readonly servername?: string | undefined
   readonly signal: AbortSignal
 }
 
