@@ -11,9 +11,11 @@ import type { Authorities } from './authorities/authorities.js'
 import { makeProvenKey, type ProvenKey } from './csr.js'
 import { SentryError } from './errors.js'
 import { parseIpAddress } from './ip-address.js'
-import { assertSaysWhatWasAsked, assertTokenSaysWhatWasAsked } from './issued-check.js'
+import { assertTokenSaysWhatWasAsked } from './issued-check.js'
+import { pooledRandom } from './random-pool.js'
+import { type ResultCheck, resultCheck } from './result-check.js'
 import { emptySubject, type SubjectName } from './subject-name.js'
-import { buildSvidTemplate, randomSerial } from './svid-template.js'
+import { buildSvidTemplate, randomSerial, serialText } from './svid-template.js'
 import { buildTokenTemplate } from './token-template.js'
 
 export interface IssueOptions {
@@ -104,14 +106,17 @@ const OWN = 'local'
 
 /** Settle, sign, check, record. */
 export function issuePipeline(options: IssueOptions): IssuePipeline {
-  const { audit } = options
+  const steps: Steps = {
+    ...options,
+    random: pooledRandom(options.random),
+    check: resultCheck(),
+    rs256: new Set(options.rs256Audiences ?? rs256AudiencesByDefault),
+  }
   const x509 = (request: X509Request) =>
-    recorded({ audit, kind: 'x509', request }, () => issueX509(options, request))
-  const rs256 = new Set(options.rs256Audiences ?? rs256AudiencesByDefault)
+    recorded({ steps, kind: 'x509', request }, () => issueX509(steps, request))
   return {
     x509,
-    jwt: (request) =>
-      recorded({ audit, kind: 'jwt', request }, () => issueJwt({ ...options, rs256 }, request)),
+    jwt: (request) => recorded({ steps, kind: 'jwt', request }, () => issueJwt(steps, request)),
     signingIdentity(own) {
       const { key, privateKey } = makeProvenKey()
       const { chain } = x509({ dnsNames: [], ...own, key, requester: OWN })
@@ -125,13 +130,18 @@ export function issuePipeline(options: IssueOptions): IssuePipeline {
   }
 }
 
+interface Steps extends IssueOptions {
+  readonly check: ResultCheck
+  readonly rs256: ReadonlySet<string>
+}
+
 interface Outcome<Issued> {
   readonly issued: Issued
   readonly details: Readonly<Record<string, AuditDetail>>
 }
 
-function issueX509(options: IssueOptions, request: X509Request): Outcome<IssuedX509> {
-  const { authorities, clock, random, trustDomain } = options
+function issueX509(steps: Steps, request: X509Request): Outcome<IssuedX509> {
+  const { authorities, clock, random, trustDomain, check } = steps
   const { id, key, dnsNames, ttlSeconds } = request
   const signer = authorities.x509Signer()
   const template = buildSvidTemplate({
@@ -144,26 +154,27 @@ function issueX509(options: IssueOptions, request: X509Request): Outcome<IssuedX
     ttlSeconds,
     dnsNames,
     ipAddresses: request.ipAddresses?.map(parseIpAddress) ?? [],
-    subject: request.subject ?? options.subject ?? emptySubject,
+    subject: request.subject ?? steps.subject ?? emptySubject,
   })
   const chain = signer.sign(template)
-  const { serialNumber, notAfter } = assertSaysWhatWasAsked(chain, { template, signer })
+  check(chain, { template, signer })
+  const { notAfter } = template
+  const serialNumber = serialText(template.serialNumber)
   return {
     issued: { chain, id, serialNumber, notAfter },
     details: {
+      kind: 'x509',
       serialNumber,
       notAfter,
       authority: signer.issuer.subjectKeyId ?? '',
       ...(dnsNames.length > 0 && { dnsNames }),
+      ...entryOf(request),
     },
   }
 }
 
-function issueJwt(
-  options: IssueOptions & { readonly rs256: ReadonlySet<string> },
-  request: JwtRequest,
-): Outcome<IssuedJwt> {
-  const { authorities, clock, random, trustDomain, jwtIssuer, rs256 } = options
+function issueJwt(steps: Steps, request: JwtRequest): Outcome<IssuedJwt> {
+  const { authorities, clock, random, trustDomain, jwtIssuer, rs256 } = steps
   const { id, audience } = request
   const algorithm = audience.some((name) => rs256.has(name)) ? 'RS256' : 'ES256'
   const signer = authorities.jwtSigner(algorithm)
@@ -184,31 +195,42 @@ function issueJwt(
   const { keyId } = signer
   return {
     issued: { token, id, issuedAt, expiresAt, keyId },
-    details: { jti: template.tokenId, audience, expiresAt, keyId },
+    details: {
+      kind: 'jwt',
+      jti: template.tokenId,
+      audience,
+      expiresAt,
+      keyId,
+      ...entryOf(request),
+    },
   }
 }
 
 /** Every answer leaves a record, and so does every refusal, with its code. */
 function recorded<Issued>(
   asked: {
-    readonly audit: AuditSink
+    readonly steps: Steps
     readonly kind: 'x509' | 'jwt'
     readonly request: Asked & { readonly id: SpiffeId }
   },
   issue: () => Outcome<Issued>,
 ): Issued {
-  const { audit, kind, request } = asked
-  const { id: subject, requester, entryId } = request
-  const known = { kind, ...(entryId !== undefined && { entryId }) }
+  const { steps, kind, request } = asked
+  const { id: subject, requester } = request
   try {
     const { issued, details } = issue()
-    audit.record({ type: 'svid.issued.v1', subject, requester, details: { ...known, ...details } })
+    steps.audit.record({ type: 'svid.issued.v1', subject, requester, details })
     return issued
   } catch (error) {
     const code = error instanceof SentryError ? error.code : 'CS_ISSUE_CHECK_FAILED'
-    audit.record({ type: 'svid.denied.v1', subject, requester, code, details: known })
+    const details = { kind, ...entryOf(request) }
+    steps.audit.record({ type: 'svid.denied.v1', subject, requester, code, details })
     throw error
   }
+}
+
+function entryOf({ entryId }: Asked): { readonly entryId?: string } {
+  return entryId === undefined ? {} : { entryId }
 }
 
 function base64url(bytes: Uint8Array): string {

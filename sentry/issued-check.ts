@@ -1,7 +1,7 @@
 import { assertIssuedLeafProfile, type Certificate, parseCertificate } from '../spiffe/index.js'
 import { SentryError } from './errors.js'
 import type { JwtSigner, X509Signer } from './signing/signer.js'
-import type { SvidTemplate } from './svid-template.js'
+import { type SvidTemplate, serialText } from './svid-template.js'
 import type { TokenTemplate } from './token-template.js'
 
 const wrong = (what: string, options?: ErrorOptions) =>
@@ -21,7 +21,7 @@ export function assertSaysWhatWasAsked(
 ): Certificate {
   const leaf = readLeaf(chain[0])
   assertNames(leaf, template)
-  if (leaf.serialNumber !== withoutZeros(hex(template.serialNumber))) throw wrong('serial number')
+  if (leaf.serialNumber !== serialText(template.serialNumber)) throw wrong('serial number')
   if (leaf.notBefore !== template.notBefore) throw wrong('start of validity')
   if (leaf.notAfter !== template.notAfter) throw wrong('end of validity')
   if (!equal(leaf.publicKeyInfo, template.key.publicKeyInfo)) throw wrong('key')
@@ -36,22 +36,25 @@ export function assertTokenSaysWhatWasAsked(
   token: string,
   { template, signer }: { readonly template: TokenTemplate; readonly signer: JwtSigner },
 ): void {
-  const [header, claims, ...rest] = token.split('.')
+  const [header = '', claims = '', ...rest] = token.split('.')
   if (rest.length !== 1) throw wrong('form of the token')
+  assertHeader(header, signer)
+  const { issuer, subject, audience, issuedAt, expiresAt, tokenId } = template
+  const asked = { sub: subject, aud: audience, exp: expiresAt, iat: issuedAt, jti: tokenId }
+  const withIssuer = issuer === undefined ? asked : { iss: issuer, ...asked }
+  if (!sameMembers(decoded(claims), withIssuer)) throw wrong('claims of the token')
+}
+
+/** The header that was read and found right is the same text in every token of its signer. */
+const knownHeaders = new WeakMap<JwtSigner, string>()
+
+function assertHeader(header: string, signer: JwtSigner): void {
+  if (knownHeaders.get(signer) === header) return
   const { keyId, algorithm } = signer
   if (!sameMembers(decoded(header), { alg: algorithm, kid: keyId, typ: 'JWT' })) {
     throw wrong('header of the token')
   }
-  const { issuer, subject, audience, issuedAt, expiresAt, tokenId } = template
-  const asked = {
-    ...(issuer !== undefined && { iss: issuer }),
-    sub: subject,
-    aud: audience,
-    exp: expiresAt,
-    iat: issuedAt,
-    jti: tokenId,
-  }
-  if (!sameMembers(decoded(claims), asked)) throw wrong('claims of the token')
+  knownHeaders.set(signer, header)
 }
 
 function readLeaf(der: Uint8Array): Certificate {
@@ -73,12 +76,9 @@ function assertNames(leaf: Certificate, { id, dnsNames, ipAddresses, subject }: 
   if (leaf.unknownCritical.length > 0) throw wrong('set of critical extensions')
 }
 
-function decoded(part: string | undefined): Readonly<Record<string, unknown>> {
+function decoded(part: string): Readonly<Record<string, unknown>> {
   try {
-    return JSON.parse(Buffer.from(part ?? '', 'base64url').toString('utf8')) as Record<
-      string,
-      unknown
-    >
+    return JSON.parse(Buffer.from(part, 'base64url').toString('utf8')) as Record<string, unknown>
   } catch (error) {
     throw wrong('form of the token', { cause: error })
   }
@@ -110,9 +110,4 @@ function equal(left: Uint8Array, right: Uint8Array): boolean {
 
 function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')
-}
-
-/** As the serial number of a certificate is written. */
-function withoutZeros(digits: string): string {
-  return digits.startsWith('0') ? digits.slice(1) : digits
 }

@@ -70,6 +70,13 @@ export function randomSerial(random: { bytes(length: number): Uint8Array }): Uin
   }
 }
 
+/** Lower-case hex without leading zeros, as certificates are told apart everywhere. */
+export function serialText(serialNumber: Uint8Array): string {
+  const { buffer, byteOffset, length } = serialNumber
+  const digits = Buffer.from(buffer, byteOffset, length).toString('hex')
+  return digits.startsWith('0') ? digits.slice(1) : digits
+}
+
 /**
  * An authority speaks for workloads of its own trust domain alone (SPIFFE-ID §4.1.2), and a workload
  * has a path. Throws `CS_ISSUE_REQUEST_INVALID`.

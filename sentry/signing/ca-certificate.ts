@@ -19,15 +19,14 @@ export interface CaRequest {
   readonly publicKeyInfo: Uint8Array
 }
 
-/** A root signs only issuers, so one CA may follow it; an issuer signs only leaves. */
-const ROOT_PATH_LENGTH = 1
+/** An issuer signs only leaves. A root has no limit: one day its successor is signed with it. */
 const ISSUER_PATH_LENGTH = 0
 
 /** A self-signed root, which carries the ID of its trust domain (SPIFFE-ID §3.1). */
 export async function buildRoot(request: CaRequest, privateKey: KeyObject): Promise<Certificate> {
   const subject = nameOf('root', request.serialNumber)
   const der = await buildCertificate({
-    ...caFields(request, ROOT_PATH_LENGTH),
+    ...caFields(request),
     subject,
     issuer: subject,
     signingKey: privateKey,
@@ -51,7 +50,7 @@ export async function buildIssuer(
   return parseCertificate(der)
 }
 
-function caFields(request: CaRequest, pathLength: number) {
+function caFields(request: CaRequest, pathLength?: number) {
   const { trustDomain, ...fields } = request
   const keyId = keyIdentifier(readAllowedKey(request.publicKeyInfo).keyBits)
   return {

@@ -5,15 +5,14 @@ import {
   BasicConstraintsExtension,
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
-  type Extension,
-  type KeyUsageFlags,
-  KeyUsagesExtension,
+  Extension,
   Name,
   PublicKey,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509CertificateGenerator,
 } from '@peculiar/x509'
+import { namedBits } from '../../spiffe/asn1/index.js'
 import type { Certificate, SpiffeId } from '../../spiffe/index.js'
 
 /** Who signs: a certificate and its P-256 key. */
@@ -39,10 +38,13 @@ export interface CertificateFields {
   readonly id: SpiffeId
   /** Bits as in `keyUsages`. */
   readonly keyUsage: number
-  readonly role: { readonly kind: 'ca'; readonly pathLength: number } | { readonly kind: 'leaf' }
+  readonly role:
+    | { readonly kind: 'ca'; readonly pathLength: number | undefined }
+    | { readonly kind: 'leaf' }
   readonly signingKey: KeyObject
 }
 
+const KEY_USAGE = '2.5.29.15'
 const P256 = { name: 'ECDSA', namedCurve: 'P-256' } as const
 const ECDSA_SHA256 = { name: 'ECDSA', hash: 'SHA-256' } as const
 
@@ -70,13 +72,13 @@ export async function buildCertificate(fields: CertificateFields): Promise<Uint8
   return new Uint8Array(certificate.rawData)
 }
 
-/** The two that differ from leaf to leaf come last; `tbs-splice.ts` relies on it. */
+/** The two that differ from leaf to leaf come last; `certificate-template.ts` relies on it. */
 function extensionsOf(fields: CertificateFields): Extension[] {
   const { role, keyUsage, authorityKeyId, subjectKeyId, id } = fields
   const pathLength = role.kind === 'ca' ? role.pathLength : undefined
   return [
     new BasicConstraintsExtension(role.kind === 'ca', pathLength, true),
-    new KeyUsagesExtension(keyUsage as KeyUsageFlags, true),
+    new Extension(KEY_USAGE, true, namedBits(keyUsage)),
     ...(role.kind === 'leaf' ? [bothPurposes()] : []),
     ...(authorityKeyId === undefined ? [] : [new AuthorityKeyIdentifierExtension(authorityKeyId)]),
     new SubjectKeyIdentifierExtension(subjectKeyId),

@@ -1,14 +1,13 @@
 import { sign } from 'node:crypto'
-import { bitString, sequence } from '../../spiffe/asn1/index.js'
 import { parseWorkloadId, type TrustDomain } from '../../spiffe/index.js'
 import { makeProvenKey } from '../csr.js'
 import { SentryError } from '../errors.js'
 import { emptySubject } from '../subject-name.js'
 import type { SvidTemplate } from '../svid-template.js'
 import type { SigningAuthority } from './certificate-builder.js'
+import { type CertificateTemplate, cutTemplate } from './certificate-template.js'
 import { buildSampleLeaf, type LeafShape, shapeFor } from './sample-leaf.js'
 import type { X509Signer } from './signer.js'
-import { cutTemplate, type TbsTemplate } from './tbs-splice.js'
 
 const DIGEST = 'sha256'
 
@@ -18,7 +17,7 @@ export async function localX509Signer(options: {
   readonly issuer: SigningAuthority
 }): Promise<X509Signer> {
   const { privateKey, certificate } = options.issuer
-  const shapes: Readonly<Record<LeafShape, TbsTemplate>> = {
+  const shapes: Readonly<Record<LeafShape, CertificateTemplate>> = {
     signing: await compileShape({ ...options, shape: 'signing' }),
     'signing-and-encipherment': await compileShape({
       ...options,
@@ -30,8 +29,7 @@ export async function localX509Signer(options: {
     sign(template) {
       const shape = shapes[shapeFor(template.key.kind)]
       const tbs = shape.splice(template)
-      const signature = sign(DIGEST, tbs, privateKey)
-      return [sequence(tbs, shape.algorithm, bitString(signature)), certificate.der]
+      return [shape.complete(tbs, sign(DIGEST, tbs, privateKey)), certificate.der]
     },
   }
 }
@@ -44,7 +42,7 @@ async function compileShape(options: {
   readonly trustDomain: TrustDomain
   readonly issuer: SigningAuthority
   readonly shape: LeafShape
-}): Promise<TbsTemplate> {
+}): Promise<CertificateTemplate> {
   const template = sampleTemplate(options)
   const sample = await buildSampleLeaf({ ...options, template })
   const compiled = cutTemplate(sample)
