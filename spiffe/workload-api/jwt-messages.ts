@@ -1,7 +1,7 @@
-import { readJwtKeySet } from '../bundle-format.js'
 import {
   decodeJwt,
   parseWorkloadId,
+  readJwtKeySet,
   type SpiffeId,
   type TrustBundle,
   type TrustDomain,
