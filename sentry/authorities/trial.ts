@@ -5,9 +5,9 @@ import {
   verifyJwtSvid,
   verifyX509Svid,
 } from '../../spiffe/index.js'
+import { assertSaysWhatWasAsked } from '../checks/issued-check.js'
 import { makeProvenKey } from '../csr.js'
 import { SentryError } from '../errors.js'
-import { assertSaysWhatWasAsked } from '../issued-check.js'
 import type { JwtSigner, X509Signer } from '../signing/signer.js'
 import { emptySubject } from '../subject-name.js'
 import { buildSvidTemplate } from '../svid-template.js'

@@ -1,7 +1,7 @@
+import type { X509Signer } from '../signing/signer.js'
+import type { SvidTemplate } from '../svid-template.js'
 import { type CertificateFrame, fillsFrame, frameOf } from './certificate-frame.js'
 import { assertSaysWhatWasAsked } from './issued-check.js'
-import type { X509Signer } from './signing/signer.js'
-import type { SvidTemplate } from './svid-template.js'
 
 type Chain = readonly [Uint8Array, ...Uint8Array[]]
 

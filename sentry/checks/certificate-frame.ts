@@ -8,10 +8,10 @@ import {
   readElement,
   sequenceItems,
   tags,
-} from '../spiffe/asn1/index.js'
+} from '../../spiffe/asn1/index.js'
+import { SentryError } from '../errors.js'
+import type { SvidTemplate } from '../svid-template.js'
 import { DerComparison } from './der-comparison.js'
-import { SentryError } from './errors.js'
-import type { SvidTemplate } from './svid-template.js'
 
 /**
  * Where certificates agree that one issuer makes for one kind of key within a second: everything but

@@ -1,8 +1,8 @@
-import { assertIssuedLeafProfile, type Certificate, parseCertificate } from '../spiffe/index.js'
-import { SentryError } from './errors.js'
-import type { JwtSigner, X509Signer } from './signing/signer.js'
-import { type SvidTemplate, serialText } from './svid-template.js'
-import type { TokenTemplate } from './token-template.js'
+import { assertIssuedLeafProfile, type Certificate, parseCertificate } from '../../spiffe/index.js'
+import { SentryError } from '../errors.js'
+import type { JwtSigner, X509Signer } from '../signing/signer.js'
+import { type SvidTemplate, serialText } from '../svid-template.js'
+import type { TokenTemplate } from '../token-template.js'
 
 const wrong = (what: string, options?: ErrorOptions) =>
   new SentryError('CS_ISSUE_CHECK_FAILED', `${what} is not what was asked`, options)
