@@ -1,0 +1,42 @@
+import type { Socket } from 'node:net'
+import type { ConnectionInjector } from '@grpc/grpc-js'
+import type { Caller, CallerBook } from './caller.js'
+
+/** The sockets that a listener has open. grpc-js does not close what was injected into it. */
+export interface Connections {
+  /** How many are being served. */
+  served(): number
+  /** Watches over a socket until it is closed. */
+  track(socket: Socket): void
+  /** Hands the connection to grpc-js under a name by which its calls find the caller. */
+  serve(socket: Socket, caller: Caller): void
+  destroyAll(): void
+}
+
+export function connections(callers: CallerBook, injector: ConnectionInjector): Connections {
+  const open = new Set<Socket>()
+  let served = 0
+  return {
+    served: () => served,
+    track(socket) {
+      open.add(socket)
+      socket.on('close', () => open.delete(socket))
+      // Why a connection broke is of no use here; without a listener it would end the process.
+      socket.on('error', () => socket.destroy())
+    },
+    serve(socket, caller) {
+      const name = callers.enter(caller)
+      served += 1
+      socket.on('close', () => {
+        callers.leave(name)
+        served -= 1
+      })
+      Object.defineProperty(socket, 'remoteAddress', { value: name })
+      Object.defineProperty(socket, 'remotePort', { value: undefined })
+      injector.injectConnection(socket)
+    },
+    destroyAll() {
+      for (const socket of open) socket.destroy()
+    },
+  }
+}

@@ -1,0 +1,82 @@
+import type { Clock } from '../../platform/clock.js'
+import { SentryError } from '../errors.js'
+
+export interface RateLimit {
+  readonly perSecond: number
+  /** Longest that a call is held back before it is refused instead. */
+  readonly maxWaitMs: number
+}
+
+/** Calls of one kind, counted per key: the identity of the caller, or its address. */
+export interface RateLimiter {
+  /**
+   * Takes `cost` from what the key has left, waiting a moment if it must. Throws `CS_RATE_LIMITED` as
+   * a {@link RateLimitError} when the moment would be too long.
+   */
+  take(
+    key: string,
+    options: { readonly cost?: number; readonly signal: AbortSignal },
+  ): Promise<void>
+}
+
+/** Tells the caller when to come back. */
+export class RateLimitError extends Error {
+  override readonly name = 'RateLimitError'
+  readonly code = 'CS_RATE_LIMITED' satisfies SentryError['code']
+  readonly retryAfterMs: number
+
+  constructor(retryAfterMs: number) {
+    super(`rate limit exceeded, try again in ${Math.ceil(retryAfterMs)} ms`)
+    this.retryAfterMs = retryAfterMs
+  }
+}
+
+/** Keys whose bucket is full again are forgotten when there are this many; what is above shares one. */
+const MAX_KEYS = 10_000
+const OVERFLOW_KEY = ''
+
+/**
+ * A token bucket per key that holds one second's worth. It is kept as the moment at which the bucket
+ * will be full again, so waiting calls have their turn already and nothing is queued.
+ */
+export function rateLimiter({ perSecond, maxWaitMs }: RateLimit, clock: Clock): RateLimiter {
+  const fullAt = new Map<string, number>()
+  const msPerUnit = 1000 / perSecond
+  const capacityMs = 1000
+  const nowMs = () => Number(clock.hrtime() / 1000n) / 1000
+
+  const reserve = (asked: string, cost: number): number => {
+    const now = nowMs()
+    if (fullAt.size >= MAX_KEYS) forgetFull(fullAt, now)
+    const key = fullAt.size >= MAX_KEYS && !fullAt.has(asked) ? OVERFLOW_KEY : asked
+    const next = Math.max(fullAt.get(key) ?? now, now) + cost * msPerUnit
+    const wait = next - now - capacityMs
+    if (wait > maxWaitMs) throw new RateLimitError(wait)
+    fullAt.set(key, next)
+    return wait
+  }
+
+  return {
+    async take(key, { cost = 1, signal }) {
+      // More than the bucket ever holds; no wait would help.
+      if (cost > perSecond) throw new RateLimitError(cost * msPerUnit)
+      const wait = reserve(key, cost)
+      if (wait > 0) await clock.sleep(wait, signal)
+    },
+  }
+}
+
+/** What an address counts as: an IPv6 customer has a whole /64 to choose from. */
+export function addressKey(address: string): string {
+  if (!address.includes(':') || address.includes('.')) return address
+  const [head = '', tail] = address.split('::')
+  const groups = head.split(':').filter((group) => group !== '')
+  const missing = tail === undefined ? 0 : 8 - groups.length - tail.split(':').length
+  return [...groups, ...Array<string>(Math.max(0, missing)).fill('0'), ...(tail ?? '').split(':')]
+    .slice(0, 4)
+    .join(':')
+}
+
+function forgetFull(fullAt: Map<string, number>, now: number): void {
+  for (const [key, at] of fullAt) if (at <= now) fullAt.delete(key)
+}
