@@ -1,7 +1,8 @@
 import type { SpiffeId } from '../spiffe/index.js'
-import { COLUMNS, Column, type CompiledPolicy, type Sector, SHADOW } from './compile.js'
+import type { CompiledPolicy } from './compile.js'
 import type { DenyDecision } from './decision.js'
 import type { UnauthenticatedDetail } from './policy.js'
+import { COLUMNS, Column, type Sector, SHADOW } from './sector.js'
 
 /** A caller on one connection, with the tries that apply to it. Bind again when the policy changes. */
 export interface BoundCaller {

@@ -215,7 +215,7 @@ function respell(
   const badEscape = refusedEscape(raw)
   if (badEscape !== undefined) return refuse(badEscape)
 
-  const path = mergeSlashes(decodeUnreserved(raw))
+  const path = spelling(raw)
   // Decoding a digit may have completed an escape of an escape: %25%34%31 is %2541 now.
   if (hasDoubleEncoding(path)) return refuse('double_encoding')
   if (hasParameter(path)) return refuse('path_parameter')
@@ -263,30 +263,34 @@ function refusalOf(value: number, path: string, at: number): number {
   return value === PERCENT && isHexPair(path, at + 3) ? 3 : NONE_REFUSED
 }
 
-/** Step 9. */
-function decodeUnreserved(path: string): string {
-  let out = ''
-  let copied = 0
-  for (let at = path.indexOf('%'); at !== -1; at = path.indexOf('%', at + 3)) {
+/** Where respelt paths are put together; larger ones get a place of their own. */
+const SCRATCH = Buffer.alloc(8192)
+
+/** Steps 9 and 10: decodes unreserved characters, writes the hex of the rest in capitals, merges slashes. */
+function spelling(path: string): string {
+  const out = path.length <= SCRATCH.length ? SCRATCH : Buffer.alloc(path.length)
+  let length = 0
+  for (let at = 0; at < path.length; at++) {
+    const code = path.charCodeAt(at)
+    if (code === SLASH && length > 0 && out[length - 1] === SLASH) continue
+    if (code !== PERCENT) {
+      out[length++] = code
+      continue
+    }
     const value = escapeAt(path, at)
-    out += path.slice(copied, at)
-    out += isUnreserved(value) ? String.fromCharCode(value) : path.slice(at, at + 3).toUpperCase()
-    copied = at + 3
+    if (isUnreserved(value)) {
+      out[length++] = value
+    } else {
+      out[length++] = PERCENT
+      out[length++] = HEX.charCodeAt(value >> 4)
+      out[length++] = HEX.charCodeAt(value & 15)
+    }
+    at += 2
   }
-  return copied === 0 ? path : out + path.slice(copied)
+  return out.toString('latin1', 0, length)
 }
 
-/** Step 10. */
-function mergeSlashes(path: string): string {
-  let out = ''
-  let copied = 0
-  for (let at = path.indexOf('//'); at !== -1; at = path.indexOf('//', copied)) {
-    out += path.slice(copied, at)
-    copied = at + 1
-    while (path.charCodeAt(copied + 1) === SLASH) copied++
-  }
-  return copied === 0 ? path : out + path.slice(copied)
-}
+const HEX = '0123456789ABCDEF'
 
 function hasDoubleEncoding(path: string): boolean {
   for (let at = path.indexOf('%25'); at !== -1; at = path.indexOf('%25', at + 3)) {

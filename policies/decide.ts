@@ -1,11 +1,12 @@
 import type { BoundCaller, Plan } from './bind.js'
 import type { CanonicalRequest } from './canonical.js'
-import type { CompiledPolicy, CompiledRule, Sector } from './compile.js'
-import type { AllowDecision, Decision, DenyDecision, ShadowVerdict } from './decision.js'
-import { type Entries, firstPassing, type Query } from './entries.js'
-import { foldSegment } from './pattern.js'
+import type { CompiledRule, Engine } from './compile.js'
+import type { Decision, ShadowVerdict } from './decision.js'
+import { ANY_METHOD, firstPassing, type Judge, NO_ENTRY } from './entries.js'
+import { foldSegment, isFoldable } from './pattern.js'
+import type { Sector } from './sector.js'
 import { split } from './segment-table.js'
-import { lowestBelow, NO_ENTRY } from './trie.js'
+import { lowestBelow, type Walk } from './trie.js'
 
 /** A raw connection on a port: HTTP attributes are missing. */
 export interface RawConnection {
@@ -24,81 +25,72 @@ export type AccessRequest = CanonicalRequest | RawConnection
 export function decide(bound: BoundCaller, request: AccessRequest, now: number): Decision {
   const { policy, sector, otherwise, enforced, shadow } = bound
   if (policy === undefined || sector === undefined) return otherwise
-  prepare({ policy, sector, request, now })
-  const entry = lowestEntry({ policy, sector, plan: enforced, request })
-  const decision = entry === NO_ENTRY ? otherwise : decisionBy(policy, entry)
+  const { engine } = policy
+  prepare({ engine, sector, request, now })
+  const entry = lowestEntry(sector, enforced, request)
+  const decision = entry === NO_ENTRY ? otherwise : decisionBy(engine, entry)
   if (shadow === undefined) return decision
 
-  const shadowEntry = lowestEntry({ policy, sector, plan: shadow, request })
+  const shadowEntry = lowestEntry(sector, shadow, request)
   if (shadowEntry === NO_ENTRY) return decision
-  return { ...decision, shadow: shadowVerdict(policy, { entry, shadowEntry }) } as Decision
-}
-
-interface Look {
-  readonly policy: CompiledPolicy
-  readonly sector: Sector
-  readonly request: AccessRequest
+  return { ...decision, shadow: shadowVerdict(engine, { entry, shadowEntry }) } as Decision
 }
 
 /** Fills in what all walks of this decision share. A decision never waits, so nothing comes between. */
-function prepare({ policy, sector, request, now }: Look & { readonly now: number }): void {
-  const { query, segments, walk } = sector
+function prepare(options: {
+  readonly engine: Engine
+  readonly sector: Sector
+  readonly request: AccessRequest
+  readonly now: number
+}): void {
+  const { engine, sector, request, now } = options
+  const { walk, segments } = sector
+  const { query } = walk.judge
   query.now = now
   if (request.kind === 'tcp') {
-    query.methodBit = -1
+    query.methodBit = ANY_METHOD
     return
   }
   query.method = request.method
-  query.methodBit = policy.engine.methods.bitOf(request.method)
+  query.methodBit = engine.methods.bitOf(request.method)
   split(segments, request.path, walk.path)
 }
 
-function lowestEntry({ policy, sector, plan, request }: Look & { readonly plan: Plan }): number {
-  const { entries } = policy.engine
-  if (request.kind === 'tcp') return lowestInLists(plan.tcp, { entries, sector })
-  const best = lowestInLists(plan.open, { entries, sector })
+function lowestEntry(sector: Sector, plan: Plan, request: AccessRequest): number {
+  const { judge } = sector.walk
+  if (request.kind === 'tcp') return lowestInLists(judge, plan.tcp)
+  const best = lowestInLists(judge, plan.open)
   // No path rule can match the asterisk of OPTIONS.
-  return request.path === '*'
-    ? best
-    : lowestByPath({ entries, sector, plan, best, path: request.path })
+  if (request.path === '*') return best
+  const exact = lowestBelowRoots(sector.walk, plan.roots, best)
+  return plan.folded.length === 0
+    ? exact
+    : lowestFolded(sector, plan, { path: request.path, exact })
 }
 
-interface Table {
-  readonly entries: Entries
-  readonly sector: Sector
+function lowestInLists(judge: Judge, starts: readonly number[]): number {
+  let best = NO_ENTRY
+  for (const start of starts) best = firstPassing(judge, start, best)
+  return best
 }
 
-function lowestInLists(starts: readonly number[], { entries, sector }: Table): number {
-  const { lists } = sector.tries
-  return starts.reduce(
-    (best, start) => firstPassing(entries, { lists, start, best }, sector.query),
-    NO_ENTRY,
-  )
+function lowestBelowRoots(walk: Walk, roots: readonly number[], best: number): number {
+  let found = best
+  for (const root of roots) found = lowestBelow(walk, root, found)
+  return found
 }
 
-function lowestByPath(
-  look: Table & { readonly plan: Plan; readonly best: number; readonly path: string },
+function lowestFolded(
+  { walk, segments, foldedDiffers }: Sector,
+  { folded }: Plan,
+  { path, exact }: { readonly path: string; readonly exact: number },
 ): number {
-  const { entries, sector, plan, path } = look
-  const exact = lowestBelowRoots(plan.roots, { entries, sector, best: look.best })
-  const { walk, foldedDiffers, segments } = sector
-  if (plan.folded.length === 0 || !(walk.path.foldable || foldedDiffers)) return exact
-
+  if (!foldedDiffers && !isFoldable(path)) return exact
   split(segments, foldPath(path), walk.path)
-  const folded = lowestBelowRoots(plan.folded, { entries, sector, best: exact })
+  const best = lowestBelowRoots(walk, folded, exact)
   // The shadow rules of this decision look at the path as it is.
   split(segments, path, walk.path)
-  return folded
-}
-
-function lowestBelowRoots(
-  roots: readonly number[],
-  { entries, sector, best }: Table & { readonly best: number },
-): number {
-  const { tries, walk, query } = sector
-  const judge = (start: number, best: number, query: Query) =>
-    firstPassing(entries, { lists: tries.lists, start, best }, query)
-  return roots.reduce((best, root) => lowestBelow(tries, { root, best, walk, judge, query }), best)
+  return best
 }
 
 /** A canonical path as deny rules compare it with folded patterns. */
@@ -110,21 +102,12 @@ export function foldPath(path: string): string {
     .join('/')}`
 }
 
-const decisions = new WeakMap<CompiledPolicy, (AllowDecision | DenyDecision | undefined)[]>()
-
-/** One decision object for each entry, made when it is first needed. */
-function decisionBy(policy: CompiledPolicy, entry: number): Decision {
-  let known = decisions.get(policy)
-  if (known === undefined) {
-    known = []
-    decisions.set(policy, known)
-  }
-  return (known[entry] ??= makeDecision(policy, entry))
+function decisionBy(engine: Engine, entry: number): Decision {
+  return (engine.decisions[entry] ??= makeDecision(engine, entry))
 }
 
-function makeDecision({ engine }: CompiledPolicy, entry: number): Decision {
-  const compiled = ruleOf(engine, entry)
-  const { class: ruleClass, policy, rule } = compiled
+function makeDecision(engine: Engine, entry: number): Decision {
+  const { class: ruleClass, policy, rule } = ruleOf(engine, entry)
   const by = { policy, rule: rule.name, pattern: engine.entries.patterns[entry], shadow: undefined }
   switch (ruleClass) {
     case 'allow':
@@ -136,7 +119,7 @@ function makeDecision({ engine }: CompiledPolicy, entry: number): Decision {
   }
 }
 
-function ruleOf({ entries, rules }: CompiledPolicy['engine'], entry: number): CompiledRule {
+function ruleOf({ entries, rules }: Engine, entry: number): CompiledRule {
   const rule = rules[entries.rules[entry] ?? -1]
   if (rule === undefined) throw new RangeError('entry without a rule')
   return rule
@@ -144,7 +127,7 @@ function ruleOf({ entries, rules }: CompiledPolicy['engine'], entry: number): Co
 
 /** The decision over enforced and shadow rules together, and what it changes. */
 function shadowVerdict(
-  { engine }: CompiledPolicy,
+  engine: Engine,
   { entry, shadowEntry }: { readonly entry: number; readonly shadowEntry: number },
 ): ShadowVerdict {
   const effectOf = (number: number) =>

@@ -1,5 +1,3 @@
-import { NO_ENTRY } from './trie.js'
-
 /**
  * An entry is one way in which one rule can match: a rule with three paths has three. Entries are
  * numbered so that the lowest one that matches decides: guardrails first, then denies, then allows,
@@ -25,6 +23,9 @@ export interface Query {
   method: string
   now: number
 }
+
+/** Greater than every entry; closes a list. */
+export const NO_ENTRY = 0x7fffffff
 
 export const ANY_METHOD = -1
 export const NO_WINDOW = 0
@@ -57,20 +58,27 @@ export function methodsWithHead(methods: readonly string[]): readonly string[] {
   return methods.includes('GET') ? [...methods, 'HEAD'] : methods
 }
 
-/** The first entry of a list that is below `best` and lets the query pass, or `best`. */
+/** Entries, the lists they stand in, and what is asked of them. */
+export interface Judge {
+  readonly entries: Entries
+  readonly lists: Int32Array
+  readonly query: Query
+}
+
+/** The first entry of the list at `start` that is below `best` and lets the query pass, or `best`. */
 export function firstPassing(
-  entries: Entries,
-  at: { readonly lists: Int32Array; readonly start: number; readonly best: number },
-  query: Query,
+  { entries, lists, query }: Judge,
+  start: number,
+  best: number,
 ): number {
-  const { lists, best } = at
   const { masks, windows } = entries
-  for (let place = at.start; ; place++) {
+  const { methodBit } = query
+  for (let place = start; ; place++) {
     const entry = lists[place] ?? NO_ENTRY
     if (entry >= best) return best
-    if (((masks[entry] ?? 0) & query.methodBit) === 0) continue
+    if (((masks[entry] ?? 0) & methodBit) === 0) continue
     if (windows[entry] !== NO_WINDOW && !isOpen(entries, entry, query.now)) continue
-    if (query.methodBit === CROWD_BIT && !namesCrowded(entries, entry, query.method)) continue
+    if (methodBit === CROWD_BIT && !namesCrowded(entries, entry, query.method)) continue
     return entry
   }
 }

@@ -23,6 +23,9 @@ export function growing(): Growing {
   }
 }
 
+/** What was pushed, and nothing more. */
+export const trimmed = ({ values, length }: Growing): Int32Array => values.slice(0, length)
+
 function grown(values: Int32Array): Int32Array<ArrayBuffer> {
   const larger = new Int32Array(values.length * 2)
   larger.set(values)

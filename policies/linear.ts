@@ -27,16 +27,18 @@ export interface LinearRule {
  * The language read aloud: every rule is held against the request, one condition after the other.
  * Slow on purpose and without a line of the compiler, so that it can tell when the compiler is wrong.
  */
-export function decideLinear(snapshot: Snapshot, question: LinearQuestion): Decision {
-  const matching = linearRules(snapshot).filter((candidate) =>
-    conditions.every((condition) => condition.holds(candidate, question, snapshot.aliases)),
-  )
-  const enforced = lowest(matching.filter(({ shadow }) => !shadow))
-  const decision = decisionBy(enforced, question)
-  const tried = lowest(matching.filter(({ shadow }) => shadow))
-  if (tried === undefined) return decision
-  const shadow = shadowVerdict(decision, { both: lowest(matching), tried })
-  return { ...decision, shadow } as Decision
+export function linearPolicy(snapshot: Snapshot): (question: LinearQuestion) => Decision {
+  const rules = linearRules(snapshot)
+  return (question) => {
+    const matching = rules.filter((candidate) =>
+      conditions.every((condition) => condition.holds(candidate, question, snapshot.aliases)),
+    )
+    const decision = decisionBy(lowest(matching.filter(({ shadow }) => !shadow)), question)
+    const tried = lowest(matching.filter(({ shadow }) => shadow))
+    if (tried === undefined) return decision
+    const shadow = shadowVerdict(decision, { both: lowest(matching), tried })
+    return { ...decision, shadow } as Decision
+  }
 }
 
 export function linearRules({ policies, guardrails, shadow }: Snapshot): readonly LinearRule[] {
@@ -84,7 +86,8 @@ export function sourceMatches(
   aliases: Aliases,
 ): boolean {
   if (caller === undefined) return source === 'unauthenticated'
-  if (source === 'any') return true
+  if (source === 'any' || source === caller) return true
+  if (!source.includes('{') && aliases.size === 0) return false
   const parts = /^spiffe:\/\/([^/]+)\/(.+)$/.exec(source)
   if (parts === null) return false
   const [, name = '', pattern = ''] = parts

@@ -7,7 +7,7 @@ export const REST = '{**}'
 
 /** Longer patterns than these are refused: nobody writes them, and a trie would have to hold them. */
 const MAX_LENGTH = 1024
-const MAX_SEGMENTS = 32
+export const MAX_SEGMENTS = 32
 
 /** Why a text is not a pattern, with the nearest text that is one where there is one. */
 export interface PatternFault {
@@ -66,11 +66,15 @@ export function foldSegment(segment: string): string {
   return segment.slice(0, end).toLowerCase()
 }
 
-/** A pattern as deny rules compare it with folded paths; segments of which nothing is left are gone. */
-export function foldPattern(segments: readonly PatternSegment[]): readonly PatternSegment[] {
-  return segments
-    .map((segment) => (isWildcard(segment) ? segment : foldSegment(segment)))
-    .filter((segment) => segment !== '')
+/** Whether folding changes any segment of a path. */
+export function isFoldable(path: string): boolean {
+  for (let at = 1; at < path.length; at++) {
+    const code = path.charCodeAt(at)
+    if (code >= 0x41 && code <= 0x5a) return true
+    const isEnd = at + 1 === path.length || path.charCodeAt(at + 1) === 0x2f
+    if (isEnd && (code === 0x2e || path.startsWith('%20', at - 2))) return true
+  }
+  return false
 }
 
 export const isWildcard = (segment: PatternSegment) => segment === ONE || segment === REST

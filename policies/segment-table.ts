@@ -1,3 +1,5 @@
+import { foldSegment, MAX_SEGMENTS, ONE, REST, segmentsOfPath } from './pattern.js'
+
 /**
  * Every literal segment of a target's patterns, under a number. A request's path is turned into
  * numbers once, without making strings, and all tries are walked by number.
@@ -14,23 +16,57 @@ export interface SegmentTable {
 /** Stands for a segment that no pattern names: only a wildcard matches it. */
 export const UNKNOWN = -1
 
-/** Numbers literals in the order in which they are first asked for. */
+/** Stands for any one segment in a pattern. */
+export const ANY_SEGMENT = -2
+
+/** A pattern as numbers. Overwritten by the next call: it is used at once. */
+export interface PatternNumbers {
+  readonly numbers: Int32Array
+  count: number
+  /** Whether the pattern ends in `{**}`. */
+  open: boolean
+  /** Whether folding changed it. */
+  differs: boolean
+}
+
+/** Numbers literals in the order in which they are first met. */
 export interface SegmentNumbers {
-  numberOf(literal: string): number
+  numbersOf(pattern: string, options: { readonly folded: boolean }): PatternNumbers
   table(): SegmentTable
 }
 
 export function segmentNumbers(): SegmentNumbers {
-  const numbers = new Map<string, number>()
+  const known = new Map<string, number>()
+  const into: PatternNumbers = {
+    numbers: new Int32Array(MAX_SEGMENTS),
+    count: 0,
+    open: false,
+    differs: false,
+  }
+  const numberOf = (literal: string): number => {
+    const number = known.get(literal) ?? known.size
+    if (number === known.size) known.set(literal, number)
+    return number
+  }
   return {
-    numberOf(literal) {
-      const known = numbers.get(literal)
-      if (known !== undefined) return known
-      const number = numbers.size
-      numbers.set(literal, number)
-      return number
+    numbersOf(pattern, { folded }) {
+      into.count = 0
+      into.open = false
+      into.differs = false
+      for (const segment of segmentsOfPath(pattern)) {
+        if (segment === REST) {
+          into.open = true
+        } else if (segment === ONE) {
+          into.numbers[into.count++] = ANY_SEGMENT
+        } else {
+          const literal = folded ? foldSegment(segment) : segment
+          if (literal !== segment) into.differs = true
+          if (literal !== '') into.numbers[into.count++] = numberOf(literal)
+        }
+      }
+      return into
     },
-    table: () => tableOf([...numbers.keys()]),
+    table: () => tableOf([...known.keys()]),
   }
 }
 
@@ -39,15 +75,12 @@ export interface SplitPath {
   /** As many as fit; a path that is longer than every pattern fills it. */
   readonly numbers: Int32Array
   count: number
-  /** Whether folding could change the path, so that folded deny patterns need a look of their own. */
-  foldable: boolean
 }
 
 /** A trie is never deeper than `depth`, so a segment past that only has to be known to exist. */
 export const splitPath = (depth: number): SplitPath => ({
   numbers: new Int32Array(depth + 1),
   count: 0,
-  foldable: false,
 })
 
 /** Cuts a canonical path at its slashes and looks its segments up. Linear in the part it reads. */
@@ -55,46 +88,33 @@ export function split(table: SegmentTable, path: string, into: SplitPath): void 
   const { numbers } = into
   const { length } = path
   let count = 0
-  let foldable = false
   let start = 1
   while (start < length && count < numbers.length) {
     let hash = HASH_START
     let at = start
-    let code = 0
     for (; at < length; at++) {
-      const next = path.charCodeAt(at)
-      if (next === SLASH) break
-      code = next
-      if (code >= 0x41 && code <= 0x5a) foldable = true
+      const code = path.charCodeAt(at)
+      if (code === SLASH) break
       hash = Math.imul(hash ^ code, HASH_PRIME)
     }
-    if (code === DOT || code === ZERO) foldable ||= isTrimmed(path, at)
-    numbers[count++] = numberAt(table, { path, start, end: at, hash })
+    numbers[count++] = numberAt(table, hash, path, start, at)
     start = at + 1
   }
   into.count = count
-  // What lies behind the last segment that was read may fold away.
-  into.foldable = foldable || start < length
 }
 
 const HASH_START = 0x811c9dc5 | 0
 const HASH_PRIME = 0x01000193
 const SLASH = 0x2f
-const DOT = 0x2e
-const ZERO = 0x30
 
-const isTrimmed = (path: string, end: number) =>
-  path.charCodeAt(end - 1) === DOT || path.startsWith('%20', end - 3)
-
-interface Segment {
-  readonly path: string
-  readonly start: number
-  readonly end: number
-  readonly hash: number
-}
-
-function numberAt(table: SegmentTable, { path, start, end, hash }: Segment): number {
-  const { slots, hashes, starts, bytes } = table
+/** The number of the literal at `start` of a path. Runs for each segment: its arguments are no object. */
+function numberAt(
+  { slots, hashes, starts, bytes }: SegmentTable,
+  hash: number,
+  path: string,
+  start: number,
+  end: number,
+): number {
   const mask = slots.length - 1
   for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
     const number = (slots[slot] ?? 0) - 1

@@ -1,8 +1,9 @@
+import { firstPassing, type Judge, NO_ENTRY } from './entries.js'
 import { type Growing, growing } from './growing.js'
-import { ONE, type PatternSegment, REST } from './pattern.js'
 import {
+  ANY_SEGMENT,
+  type PatternNumbers,
   powerOfTwo,
-  type SegmentNumbers,
   type SplitPath,
   splitPath,
   UNKNOWN,
@@ -24,8 +25,6 @@ export interface Tries {
   readonly depth: number
 }
 
-/** Greater than every entry. */
-export const NO_ENTRY = 0x7fffffff
 /** The list with nothing in it. */
 export const EMPTY_LIST = 0
 /** No trie. */
@@ -43,7 +42,7 @@ export interface TrieBuilder {
   /** Adds an entry to a list that {@link newList} made. */
   addToList(list: number, entry: number): void
   /** Adds an entry under a pattern below a root. */
-  addPattern(root: number, segments: readonly PatternSegment[], entry: number): void
+  addPattern(root: number, pattern: PatternNumbers, entry: number): void
   /** `keeps` says which of the entries that end in one place can ever decide; see `compile.ts`. */
   finish(keeps: (entries: Int32Array) => readonly number[]): FinishedTries
 }
@@ -54,7 +53,7 @@ export interface FinishedTries {
   listOf(list: number): number
 }
 
-export function trieBuilder(segments: SegmentNumbers): TrieBuilder {
+export function trieBuilder(): TrieBuilder {
   const nodes = growing()
   const edges = edgeTable()
   const postings: Postings = { lists: growing(), entries: growing() }
@@ -66,10 +65,10 @@ export function trieBuilder(segments: SegmentNumbers): TrieBuilder {
     for (let field = 0; field < STRIDE; field++) nodes.push(0)
     return nodes.length / STRIDE - 1
   }
-  const childOf = (node: number, segment: PatternSegment): number => {
-    if (segment !== ONE) return edges.child(node, segments.numberOf(segment), newNode)
+  const childOf = (node: number, segment: number): number => {
+    if (segment !== ANY_SEGMENT) return edges.child(node, segment, newNode)
     const at = node * STRIDE + STAR
-    const known = nodes.values[at] ?? 0
+    const known = nodes.values[at] ?? NO_NODE
     if (known !== NO_NODE) return known
     const child = newNode()
     nodes.values[at] = child
@@ -85,13 +84,12 @@ export function trieBuilder(segments: SegmentNumbers): TrieBuilder {
     newNode,
     newList,
     addToList,
-    addPattern(root, pattern, entry) {
-      const isOpen = pattern.at(-1) === REST
-      const path = isOpen ? pattern.slice(0, -1) : pattern
-      depth = Math.max(depth, path.length)
-      const node = path.reduce(childOf, root)
-      const at = node * STRIDE + (isOpen ? RESTS : ENDS)
-      const known = nodes.values[at] ?? 0
+    addPattern(root, { numbers, count, open }, entry) {
+      depth = Math.max(depth, count)
+      let node = root
+      for (let step = 0; step < count; step++) node = childOf(node, numbers[step] ?? ANY_SEGMENT)
+      const at = node * STRIDE + (open ? RESTS : ENDS)
+      const known = nodes.values[at] ?? EMPTY_LIST
       const list = known === EMPTY_LIST ? newList() : known
       nodes.values[at] = list
       addToList(list, entry)
@@ -111,8 +109,10 @@ export function trieBuilder(segments: SegmentNumbers): TrieBuilder {
   }
 }
 
-/** What a walk needs beside the tries; one object for all walks over the same tries. */
+/** Everything that walks over the same tries share. */
 export interface Walk {
+  readonly tries: Tries
+  readonly judge: Judge
   readonly path: SplitPath
   /** Nodes still to be seen, each with the depth at which it stands. */
   readonly pending: Int32Array
@@ -120,43 +120,38 @@ export interface Walk {
   visits: number
 }
 
-export const walkOver = ({ depth }: Pick<Tries, 'depth'>): Walk => ({
-  path: splitPath(depth),
+export const walkOver = (tries: Tries, judge: Judge): Walk => ({
+  tries,
+  judge,
+  path: splitPath(tries.depth),
   // A node puts at most one other aside, which stands one step deeper.
-  pending: new Int32Array(2 * (depth + 1)),
+  pending: new Int32Array(2 * (tries.depth + 1)),
   visits: 0,
 })
 
 /**
- * The lowest entry below `best` that the walk's path reaches from a root and that `judge` lets pass,
- * or `best`. Visits each prefix of a pattern that matches a prefix of the path once.
+ * The lowest entry below `best` that the walk's path reaches from a root and that lets the query
+ * pass, or `best`. Visits each prefix of a pattern that matches a prefix of the path once.
  */
-export function lowestBelow<Q>(
-  { nodes, edges, lists }: Tries,
-  options: {
-    readonly root: number
-    readonly best: number
-    readonly walk: Walk
-    readonly judge: Judge<Q>
-    readonly query: Q
-  },
-): number {
-  const { walk, judge, query } = options
-  const { pending } = walk
+export function lowestBelow(walk: Walk, root: number, best: number): number {
+  const { judge, pending } = walk
+  const { nodes, edges, lists } = walk.tries
   const { numbers, count } = walk.path
-  let { best, root: node } = options
+  let found = best
+  let node = root
   let depth = 0
   let aside = 0
+  let visits = 0
   for (;;) {
-    walk.visits++
+    visits++
     const at = node * STRIDE
     const rests = nodes[at + RESTS] ?? EMPTY_LIST
-    if ((lists[rests] ?? NO_ENTRY) < best) best = judge(rests, best, query)
+    if ((lists[rests] ?? NO_ENTRY) < found) found = firstPassing(judge, rests, found)
 
     let next = NO_NODE
     if (depth === count) {
       const ends = nodes[at + ENDS] ?? EMPTY_LIST
-      if ((lists[ends] ?? NO_ENTRY) < best) best = judge(ends, best, query)
+      if ((lists[ends] ?? NO_ENTRY) < found) found = firstPassing(judge, ends, found)
     } else {
       const segment = numbers[depth] ?? UNKNOWN
       if (segment !== UNKNOWN) next = childAt(edges, node, segment)
@@ -175,13 +170,11 @@ export function lowestBelow<Q>(
       depth = pending[--aside] ?? 0
       node = pending[--aside] ?? NO_NODE
     } else {
-      return best
+      walk.visits += visits
+      return found
     }
   }
 }
-
-/** The lowest entry of a list that may decide, if it is below `best`. */
-export type Judge<Q> = (list: number, best: number, query: Q) => number
 
 /** Spreads neighbouring nodes and segments over the table. */
 function edgeHash(node: number, segment: number): number {
