@@ -49,7 +49,10 @@ export interface FakeWorkloadApiOptions {
   readonly tcp?: boolean
 }
 
-export type FakeMethod = Exclude<keyof typeof SpiffeWorkloadAPIService, 'fetchWitsvid' | 'fetchWitBundles'>
+export type FakeMethod = Exclude<
+  keyof typeof SpiffeWorkloadAPIService,
+  'fetchWitsvid' | 'fetchWitBundles'
+>
 type StreamMethod = 'fetchX509Svid' | 'fetchX509Bundles' | 'fetchJwtBundles'
 
 export interface RecordedCall {
@@ -236,7 +239,8 @@ export async function fakeWorkloadApi(options: FakeWorkloadApiOptions): Promise<
     },
     dropConnections: listener.drop,
     stop: () => listener.stop(),
-    start: () => listener.start(options.tcp ? { host: '127.0.0.1', port: listener.port() } : { path }),
+    start: () =>
+      listener.start(options.tcp ? { host: '127.0.0.1', port: listener.port() } : { path }),
     [Symbol.asyncDispose]: close,
   }
 }
@@ -268,7 +272,9 @@ function connectionListener(onSocket: (socket: Socket) => void) {
     accepted: () => accepted,
     port: () => port,
     drop,
-    async start(where: { readonly path: string } | { readonly host: string; readonly port: number }) {
+    async start(
+      where: { readonly path: string } | { readonly host: string; readonly port: number },
+    ) {
       server = createServer((socket) => {
         accepted += 1
         sockets.add(socket)

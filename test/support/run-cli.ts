@@ -19,7 +19,10 @@ export interface CliRun {
 }
 
 /** Runs a command line in this process, with streams and an environment of its own. */
-export async function cliRun(args: readonly string[], options: CliRunOptions = {}): Promise<CliRun> {
+export async function cliRun(
+  args: readonly string[],
+  options: CliRunOptions = {},
+): Promise<CliRun> {
   const stdout = collector(options.onOutput)
   const stderr = collector()
   const context: CliContext = {
