@@ -25,9 +25,18 @@ const invalid = (message: string) => new SpiffeError('CS_BUNDLE_INVALID', messag
 export function readBundleDocument(
   bytes: Uint8Array,
   trustDomain: TrustDomain,
+  options?: BundleReadOptions,
+): TrustBundle {
+  return readBundle(readBundleJson(bytes), trustDomain, options)
+}
+
+/** Reads a bundle that stands inside another document. Throws `CS_BUNDLE_INVALID`. */
+export function readBundle(
+  value: JsonValue | undefined,
+  trustDomain: TrustDomain,
   { onWarning = () => {} }: BundleReadOptions = {},
 ): TrustBundle {
-  const document = readKeyDocument(bytes)
+  const document = keyDocumentIn(value)
   const x509Authorities = readX509Authorities(entriesFor(document, 'x509-svid'), onWarning)
   const jwtAuthorities = readJwtAuthorities(entriesFor(document, 'jwt-svid'), onWarning)
   const sequence = readUint64(document, 'spiffe_sequence', onWarning)
@@ -49,7 +58,7 @@ export function readJwtKeySet(
   bytes: Uint8Array,
   { onWarning = () => {} }: BundleReadOptions = {},
 ): ReadonlyMap<string, JwtAuthority> {
-  const { keys } = readKeyDocument(bytes)
+  const { keys } = keyDocumentIn(readBundleJson(bytes))
   const entries = keys.filter(({ use }) => use === undefined || use === 'jwt-svid')
   return readJwtAuthorities(entries, onWarning)
 }
@@ -84,12 +93,16 @@ interface KeyDocument {
   readonly keys: readonly JsonObject[]
 }
 
-function readKeyDocument(bytes: Uint8Array): KeyDocument {
-  const members = readJson(bytes, {
+/** Reads the JSON of a bundle or of something that holds bundles. Throws `CS_BUNDLE_INVALID`. */
+export function readBundleJson(bytes: Uint8Array): JsonValue {
+  return readJson(bytes, {
     code: 'CS_BUNDLE_INVALID',
     maxBytes: MAX_DOCUMENT_BYTES,
     integers: 'exact',
   })
+}
+
+function keyDocumentIn(members: JsonValue | undefined): KeyDocument {
   if (!isJsonObject(members)) throw invalid('bundle is not a JSON object')
   const { keys } = members
   if (keys === undefined) throw invalid('bundle has no member keys')
@@ -150,9 +163,9 @@ function readUint64({ members }: KeyDocument, name: string, onWarning: Warn): bi
 
 function x509Entry(certificate: Certificate) {
   const x5c = [Buffer.from(certificate.der).toString('base64')]
-  return { ...publicJwk(certificate.publicKeyInfo), use: 'x509-svid', x5c }
+  return { ...publicJwk(certificate.publicKey), use: 'x509-svid', x5c }
 }
 
 function publicJwkOf({ keyId, publicKey }: JwtAuthority) {
-  return { ...publicJwk(publicKey.export({ type: 'spki', format: 'der' })), kid: keyId }
+  return { ...publicJwk(publicKey), kid: keyId }
 }

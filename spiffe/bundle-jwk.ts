@@ -48,10 +48,12 @@ export function readJwtKey(jwk: JsonObject): Entry<KeyObject> {
 }
 
 /** The public members of a key as a bundle publishes them. Throws `CS_BUNDLE_INVALID`. */
-export function publicJwk(publicKeyInfo: Uint8Array): JsonWebKey {
-  const jwk = jwkOfKey(shapeOfKey(publicKeyInfo))
-  if (jwk === undefined) throw invalid('key cannot be published as a JWK')
-  return jwk
+export function publicJwk(key: KeyObject): JsonWebKey {
+  try {
+    return key.export({ format: 'jwk' })
+  } catch (error) {
+    throw invalid('key cannot be published as a JWK', { cause: error })
+  }
 }
 
 function certificateOf(x5c: JsonValue): Certificate {

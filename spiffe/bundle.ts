@@ -37,6 +37,12 @@ export function bundleSet(bundles: Iterable<TrustBundle>): BundleSource {
   }
 }
 
+/** The bundle of this trust domain; a source that answers with another one is not believed. */
+export function bundleOf(bundles: BundleSource, trustDomain: TrustDomain): TrustBundle {
+  const bundle = bundles.bundleFor(trustDomain)
+  return bundle.trustDomain === trustDomain ? bundle : bundleNotFound(trustDomain)
+}
+
 /** Throws `CS_BUNDLE_NOT_FOUND`, in the same words for every source. */
 export function bundleNotFound(trustDomain: TrustDomain): never {
   throw new SpiffeError('CS_BUNDLE_NOT_FOUND', `no bundle for trust domain ${trustDomain}`)

@@ -1,6 +1,17 @@
 /**
- * What the SPIFFE standards say, as types and functions: IDs, SVIDs, profiles, path validation, bundles.
- * The Workload API client and the TLS and gRPC helpers have entrances of their own.
+ * What the SPIFFE standards say, as types and functions: IDs, SVIDs and their profiles, path validation,
+ * bundles, tokens. It opens no file, keeps no time and reads no environment: bytes, bundles and `now` come in
+ * as arguments, and refusals go out as a {@link SpiffeError} with a code.
+ *
+ * ```ts
+ * const bundles = bundleSet([readBundleDocument(bytes, parseTrustDomain('prod.example'))])
+ * const verifier = peerVerifier({ bundles })
+ * const peer = verifier.verify(chain, now, 'client') // against the bundle of the peer's trust domain alone
+ * authorize.id(parseSpiffeId('spiffe://prod.example/shop'))(peer.id)
+ * ```
+ *
+ * The Workload API client (`workload-api/`) and the helpers for TLS (`tls/`), gRPC (`grpc/`) and DER
+ * (`asn1/`) have entrances of their own.
  */
 export { type Authorize, authorize } from './authorize.js'
 export {
@@ -17,6 +28,7 @@ export {
   readJwtKeySet,
   writeBundleDocument,
 } from './bundle-format.js'
+export { type BundleMap, readBundleMap, writeBundleMap } from './bundle-map.js'
 export { type Reason, SpiffeError, type SpiffeErrorCode, spiffeReasons } from './errors.js'
 export {
   idOfTrustDomain,

@@ -1,11 +1,10 @@
-import type { BundleSource, JwtAuthority, TrustBundle } from './bundle.js'
+import { type BundleSource, bundleOf, type JwtAuthority, type TrustBundle } from './bundle.js'
 import { SpiffeError } from './errors.js'
 import { parseWorkloadId, type SpiffeId, trustDomainOf } from './id.js'
 import { isJwtAlgorithm, keyFits, verifyJwtSignature } from './jwt-algorithms.js'
 import { readClaims } from './jwt-claims.js'
 import { type CompactJws, decodePart, readPart, splitCompactJws } from './jwt-decode.js'
 import type { JsonObject } from './strict-json.js'
-import { bundleOf } from './x509-verify.js'
 
 /** A token that was verified for an audience. Times are milliseconds since 1970. */
 export interface JwtSvid {

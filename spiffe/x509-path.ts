@@ -54,7 +54,7 @@ export function findCertificatePath(request: PathRequest): CertificatePath {
 
   const path = extendPath(search, [leaf])
   if (path) return path
-  const { code, message } = search.failure ?? noIssuer(search, leaf)
+  const { code, message } = search.failure ?? noIssuer(search, [leaf])
   throw new SpiffeError(code, message)
 }
 
@@ -68,7 +68,7 @@ function extendPath(search: Search, path: CertificatePath): CertificatePath | un
     const longer: CertificatePath = [...path, certificate]
     const complete = isAnchor ? longer : extendPath(search, longer)
     if (complete) return complete
-    note(search, { ...noIssuer(search, certificate), depth: path.length })
+    note(search, { ...noIssuer(search, longer), depth: path.length })
   }
   return undefined
 }
@@ -105,9 +105,9 @@ type Problem = Omit<Failure, 'depth'>
 
 function leafProblem(search: Search): Problem | undefined {
   const { leaf } = search
-  const weakness = keyWeakness(shapeOfKey(leaf.publicKeyInfo))
+  const weakness = weaknessOf(leaf)
   if (weakness !== undefined) return invalid(`leaf: ${weakness}`)
-  return certificateProblem(search, leaf, 'leaf')
+  return certificateProblem(search, leaf, roleOf(0))
 }
 
 /** Why `issuer` cannot stand above the path, the cheap reasons first and the signature last. */
@@ -116,7 +116,7 @@ function issuerProblem(
   path: CertificatePath,
   issuer: Certificate,
 ): Problem | undefined {
-  const role = `certificate ${path.length} above the leaf`
+  const role = roleOf(path.length)
   if (path.length >= MAX_PATH_LENGTH)
     return invalid(`path is longer than ${MAX_PATH_LENGTH} certificates`)
   const defect = signingDefect(issuer)
@@ -144,7 +144,8 @@ function certificateProblem(
       `${role} has an extended key usage without ${search.usage ?? 'client or server'} authentication`,
     )
   }
-  const outside = outsideValidity({ ...certificate, now: search.now })
+  const { notBefore, notAfter } = certificate
+  const outside = outsideValidity({ notBefore, notAfter, now: search.now })
   return outside === undefined
     ? undefined
     : { code: 'CS_SVID_EXPIRED', message: `${role} ${outside}` }
@@ -181,20 +182,36 @@ function signatureProblem(
   subject: Certificate,
   issuer: Certificate,
 ): Problem | undefined {
-  const weakness =
-    signatureWeakness(subject.signatureAlgorithm) ?? keyWeakness(shapeOfKey(issuer.publicKeyInfo))
+  const weakness = signatureWeakness(subject.signatureAlgorithm) ?? weaknessOf(issuer)
   if (weakness !== undefined) return invalid(weakness)
   if (knownSigned.get(subject)?.has(issuer)) return undefined
   if (search.checksLeft === 0) {
     return invalid('chain needs more signature checks than are made for one peer')
   }
   search.checksLeft -= 1
-  const { signatureAlgorithm: algorithm, tbs: data, signature } = subject
-  if (!verifySignature({ algorithm, key: issuer.publicKey, data, signature })) {
+  if (!hasSigned(issuer, subject)) {
     return invalid('signature was not made by the key of the certificate above it')
   }
   remember(subject, issuer)
   return undefined
+}
+
+/** A key that OpenSSL does not take, such as a point off its curve, has signed nothing. */
+function hasSigned(issuer: Certificate, subject: Certificate): boolean {
+  const { signatureAlgorithm: algorithm, tbs: data, signature } = subject
+  try {
+    return verifySignature({ algorithm, key: issuer.publicKey, data, signature })
+  } catch {
+    return false
+  }
+}
+
+function weaknessOf({ publicKeyInfo }: Certificate): string | undefined {
+  try {
+    return keyWeakness(shapeOfKey(publicKeyInfo))
+  } catch {
+    return 'key cannot be read'
+  }
 }
 
 /** Who is known to have signed what. Certificates never change, so neither does the answer. */
@@ -205,12 +222,14 @@ function remember(subject: Certificate, issuer: Certificate): void {
   knownSigned.set(subject, issuers.add(issuer))
 }
 
-function noIssuer({ anchors }: PathRequest, { fingerprint }: Certificate): Problem {
-  if (anchors.length === 0)
-    return invalid('the bundle of the trust domain holds no X.509 authority')
-  return invalid(
-    `nobody in the chain or the bundle has signed certificate ${fingerprint.slice(0, 16)}`,
-  )
+function noIssuer({ anchors }: PathRequest, path: CertificatePath): Problem {
+  if (anchors.length === 0) return invalid('the bundle of the trust domain holds no authority')
+  const role = roleOf(path.length - 1)
+  return invalid(`neither the chain nor the bundle of the trust domain holds the issuer of ${role}`)
+}
+
+function roleOf(index: number): string {
+  return index === 0 ? 'leaf' : `certificate ${index} above the leaf`
 }
 
 function note(search: Search, failure: Failure): void {

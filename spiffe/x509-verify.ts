@@ -1,7 +1,6 @@
-import type { BundleSource, TrustBundle } from './bundle.js'
-import { bundleNotFound } from './bundle.js'
+import { type BundleSource, bundleOf, type TrustBundle } from './bundle.js'
 import { SpiffeError } from './errors.js'
-import { type SpiffeId, type TrustDomain, trustDomainOf } from './id.js'
+import { type SpiffeId, trustDomainOf } from './id.js'
 import type { Certificate } from './x509-certificate.js'
 import { parseCertificate } from './x509-parse.js'
 import { type CertificatePath, findCertificatePath, type PeerUsage } from './x509-path.js'
@@ -57,12 +56,6 @@ export function judgePresented({
   const path = findCertificatePath({ leaf, intermediates, anchors, now: now.getTime(), usage })
   const expiresAt = Math.min(...path.map(({ notAfter }) => notAfter))
   return { peer: { id, chain, path, expiresAt }, bundle }
-}
-
-/** The bundle of this trust domain; a source that answers with another one is not believed. */
-export function bundleOf(bundles: BundleSource, trustDomain: TrustDomain): TrustBundle {
-  const bundle = bundles.bundleFor(trustDomain)
-  return bundle.trustDomain === trustDomain ? bundle : bundleNotFound(trustDomain)
 }
 
 /** Reads what a peer presents, all of it, within bounds. Throws `CS_PEER_NOT_SPIFFE` or `CS_PEER_CHAIN_INVALID`. */

@@ -34,10 +34,8 @@ export interface TlsConnection {
  * error or the reason of the signal, and leaves no socket open then.
  */
 export async function connectTls(options: ConnectTlsOptions): Promise<TlsConnection> {
-  const { identity, verifier, authorize, now, signal } = options
-  signal.throwIfAborted()
-  const secureContext = clientContext(identity?.x509Svid())
-  const socket = connect({ ...connectionOptions(options), secureContext })
+  const { verifier, authorize, now, signal } = options
+  const socket = start(options)
   try {
     await handshake(socket, signal)
     const peer = verifyTlsPeer(socket, { verifier, now: now(), usage: 'server' })
@@ -45,6 +43,18 @@ export async function connectTls(options: ConnectTlsOptions): Promise<TlsConnect
     return { socket, peer }
   } catch (error) {
     discard(socket)
+    throw error
+  }
+}
+
+function start(options: ConnectTlsOptions): TLSSocket {
+  const { identity, signal } = options
+  try {
+    signal.throwIfAborted()
+    const secureContext = clientContext(identity?.x509Svid())
+    return connect({ ...connectionOptions(options), secureContext })
+  } catch (error) {
+    if ('socket' in options) options.socket.destroy()
     throw error
   }
 }

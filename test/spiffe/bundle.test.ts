@@ -7,10 +7,12 @@ import {
   jwtKeySetOf,
   parseTrustDomain,
   readBundleDocument,
+  readBundleMap,
   readJwtKeySet,
   verifyJwtSvid,
   verifyX509Svid,
   writeBundleDocument,
+  writeBundleMap,
 } from '../../spiffe/index.js'
 import { testAuthority } from '../support/authority.js'
 import { codeOf } from './code-of.js'
@@ -336,4 +338,57 @@ test('TB-3 the later of two bundles for a trust domain is the one that a set hol
   expect(codeOf(() => bundleSet([first]).bundleFor(parseTrustDomain('other.example')))).toBe(
     'CS_BUNDLE_NOT_FOUND',
   )
+})
+
+describe('bundle maps', () => {
+  const readMap = (text: string) => readBundleMap(Buffer.from(text))
+
+  test('TB-27 TB-33 reads back what it writes, and leaves refresh hints out', () => {
+    const other = testAuthority('other.example', { now: NOW })
+    const text = writeBundleMap([authority.bundle, { ...other.bundle, sequence: 2n ** 53n + 1n }])
+    expect(text).not.toContain('refresh_hint')
+    const map = readMap(text)
+    expect([...map.keys()]).toEqual(['td.example', 'other.example'])
+    expect(map.get(other.trustDomain)?.sequence).toBe(2n ** 53n + 1n)
+    expect(map.get(other.trustDomain)?.x509Authorities[0]?.fingerprint).toBe(
+      other.root.certificate.fingerprint,
+    )
+  })
+
+  test('TB-29 an empty map clears the set', () => {
+    expect(readMap('{"trust_domains":{}}').size).toBe(0)
+    expect(writeBundleMap([])).toBe('{"trust_domains":{}}')
+  })
+
+  test('TB-34 OPEN-22 passes over refresh hints inside', () => {
+    const map = readMap(
+      '{"trust_domains":{"a":{"keys":[],"spiffe_refresh_hint":1,"refresh_hint":1}}}',
+    )
+    expect([...map.values()][0]).not.toHaveProperty('refreshHint')
+  })
+
+  test.each([
+    ['TB-28', 'no trust_domains', '{"a":{"keys":[]}}'],
+    ['TB-28', 'trust_domains that is an array', '{"trust_domains":[]}'],
+    ['TB-28', 'no object', '[]'],
+    ['TB-30', 'a key with the scheme', '{"trust_domains":{"spiffe://td.example":{"keys":[]}}}'],
+    ['TB-30', 'a key in capitals', '{"trust_domains":{"TD.example":{"keys":[]}}}'],
+    ['TB-30', 'an empty key', '{"trust_domains":{"":{"keys":[]}}}'],
+    ['TB-32', 'a repeated name', '{"trust_domains":{"a":{"keys":[]},"a":{"keys":[]}}}'],
+    [
+      'TB-32',
+      'a name repeated by escape',
+      '{"trust_domains":{"a":{"keys":[]},"\\u0061":{"keys":[]}}}',
+    ],
+    ['TB-38', 'one malformed bundle of two', '{"trust_domains":{"a":{"keys":[]},"b":{}}}'],
+    ['TB-38', 'a bundle that is null', '{"trust_domains":{"a":null}}'],
+  ])('%s refuses %s', (_, __, text) => {
+    expect(codeOf(() => readMap(text))).toBe('CS_BUNDLE_INVALID')
+  })
+
+  test('TB-31 writes no name twice', () => {
+    expect(codeOf(() => writeBundleMap([authority.bundle, authority.bundle]))).toBe(
+      'CS_BUNDLE_INVALID',
+    )
+  })
 })

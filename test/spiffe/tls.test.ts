@@ -407,6 +407,20 @@ describe('connecting', () => {
     await closed
   })
 
+  test('closes the socket that it was given when there is no identity', async () => {
+    const { port } = await serve(server)
+    const socket = connectTcp(port, '127.0.0.1')
+    await once(socket, 'connect')
+    const closed = once(socket, 'close')
+    const none = {
+      x509Svid(): X509Svid {
+        throw new SpiffeError('CS_NO_IDENTITY', 'none yet')
+      },
+    }
+    expect(await codeOfDial(0, { socket, identity: none })).toBe('CS_NO_IDENTITY')
+    await closed
+  })
+
   test('says what the socket says when nobody listens', async () => {
     const gone = createTcpServer().listen(0, '127.0.0.1')
     await once(gone, 'listening')

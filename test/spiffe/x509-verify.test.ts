@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { bundleSet, peerVerifier, verifyX509Svid } from '../../spiffe/index.js'
+import { bundleSet, parseCertificate, peerVerifier, verifyX509Svid } from '../../spiffe/index.js'
 import { codeOf, refusalOf } from './code-of.js'
 import { x509Cases } from './x509-cases.js'
 import {
@@ -128,4 +128,40 @@ test('a certificate made of ballast does not take long', () => {
   expect(codeOf(() => verifyX509Svid({ chain: ballast, bundles, now: NOW }))).toBe(
     'CS_PEER_CHAIN_INVALID',
   )
+})
+
+test('X509-33 an issuer whose key is no key has signed nothing, and does not hide the good one', () => {
+  const offCurve = parseCertificate(issuer())
+  const bent = new Uint8Array(offCurve.der)
+  const at =
+    Buffer.from(bent).indexOf(Buffer.from(offCurve.publicKeyInfo)) +
+    offCurve.publicKeyInfo.length -
+    1
+  bent[at] = (bent[at] ?? 0) ^ 1
+  const judge = (chain: readonly Uint8Array[]) =>
+    codeOf(() => verifyX509Svid({ chain, bundles, now: NOW }))
+  expect(judge([leaf(), bent])).toBe('CS_PEER_CHAIN_INVALID')
+  expect(judge([leaf({ keyIds: 'none' }), bent, issuer()])).toBe('accepted')
+})
+
+test('X509-33 a leaf whose key cannot be read is refused', () => {
+  const good = parseCertificate(leaf())
+  const bent = new Uint8Array(good.der)
+  const start = Buffer.from(bent).indexOf(Buffer.from(good.publicKeyInfo))
+  // The identifier of the curve becomes a NULL-like value that is no longer an identifier.
+  bent[start + 4] = 0x05
+  expect(codeOf(() => verifyX509Svid({ chain: [bent, issuer()], bundles, now: NOW }))).toBe(
+    'CS_PEER_CHAIN_INVALID',
+  )
+})
+
+test.each([
+  ['the intermediate', [leaf()], 'issuer of leaf'],
+  [
+    'the root',
+    [leaf(), issuer({ issuer: issuerName, signedBy: keys('far') })],
+    'certificate 1 above the leaf',
+  ],
+] as const)('says whose issuer is missing: %s', (_, chain, message) => {
+  expect(refusalOf(() => verifyX509Svid({ chain, bundles, now: NOW }))?.message).toContain(message)
 })
