@@ -152,6 +152,11 @@ export const agentReasons = {
     what: 'A user, or all users together, has more connections to the local socket open than allowed.',
     todo: 'Let the program keep one connection instead of opening many, or raise the limit.',
   },
+  CS_CALL_LIMIT: {
+    severity: 'warning',
+    what: 'A call has larger headers than allowed, or its user has more calls open than allowed.',
+    todo: 'Let the program keep one stream instead of opening many, or raise the limit.',
+  },
   CS_SOCKET_PATH_INVALID: {
     severity: 'critical',
     what: 'A local socket cannot have this path.',

@@ -12,6 +12,15 @@ export interface Connection {
   readonly caller: Caller
   /** Of the socket it came in on. */
   readonly path: string
+  readonly calls: CallCount
+}
+
+/** How many calls are open. */
+export interface CallCount {
+  opened(): void
+  closed(): void
+  /** On all connections of the same user. */
+  ofUser(): number
 }
 
 /** All open connections. A call finds its own by the address that gRPC shows as its peer. */
@@ -49,29 +58,33 @@ interface OpenConnection extends Connection {
 export function connectionTable(options: ConnectionsOptions): Connections {
   const { limits, log } = options
   const open = new Map<string, OpenConnection>()
-  const perUser = new Map<number, number>()
+  const connectionsOf = counts()
+  const callsOf = counts()
   let count = 0
   let onEmpty: (() => void)[] = []
 
   const track = (address: string, connection: OpenConnection) => {
     const { caller, socket } = connection
     open.set(address, connection)
-    perUser.set(caller.uid, (perUser.get(caller.uid) ?? 0) + 1)
+    connectionsOf.add(caller.uid, 1)
     socket.once('close', () => {
       open.delete(address)
-      const left = (perUser.get(caller.uid) ?? 1) - 1
-      if (left === 0) perUser.delete(caller.uid)
-      else perUser.set(caller.uid, left)
+      connectionsOf.add(caller.uid, -1)
       caller.close()
       if (open.size > 0) return
       for (const resolve of onEmpty) resolve()
       onEmpty = []
     })
   }
+  const callsBy = (uid: number): CallCount => ({
+    opened: () => callsOf.add(uid, 1),
+    closed: () => callsOf.add(uid, -1),
+    ofUser: () => callsOf.get(uid),
+  })
   const refusal = ({ uid }: Caller, { admits }: AcceptedOn) => {
     if (admits && !admits(uid)) return new AgentError('CS_NOT_THE_CALLER', 'user may not connect')
     if (open.size >= limits.connections) return overLimit('too many connections are open')
-    const ofUser = perUser.get(uid) ?? 0
+    const ofUser = connectionsOf.get(uid)
     return ofUser >= limits.connectionsPerUser ? overLimit('user has too many open') : undefined
   }
   return {
@@ -89,7 +102,7 @@ export function connectionTable(options: ConnectionsOptions): Connections {
       const address = `connection-${count}`
       // gRPC shows a call this address and nothing else of the connection it came in on.
       Object.defineProperty(socket, 'remoteAddress', { value: address })
-      track(address, { caller, path: from.path, socket })
+      track(address, { caller, path: from.path, calls: callsBy(caller.uid), socket })
       void closeUnlessGreeted(socket, options)
       return true
     },
@@ -106,6 +119,24 @@ export function connectionTable(options: ConnectionsOptions): Connections {
           }),
     closeAll() {
       for (const { socket } of open.values()) socket.destroy()
+    },
+  }
+}
+
+interface Counts {
+  add(uid: number, change: 1 | -1): void
+  get(uid: number): number
+}
+
+function counts(): Counts {
+  const held = new Map<number, number>()
+  const get = (uid: number) => held.get(uid) ?? 0
+  return {
+    get,
+    add(uid, change) {
+      const next = get(uid) + change
+      if (next === 0) held.delete(uid)
+      else held.set(uid, next)
     },
   }
 }

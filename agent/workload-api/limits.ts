@@ -2,7 +2,10 @@
 export interface Limits {
   /** Of one request. */
   readonly messageBytes: number
+  /** Of one request, names and values. */
+  readonly headerBytes: number
   readonly streamsPerConnection: number
+  readonly callsPerUser: number
   readonly connectionsPerUser: number
   readonly connections: number
   /** A connection must have said who it is, in HTTP/2, within this time. */
@@ -13,7 +16,9 @@ export interface Limits {
 
 export const defaultLimits: Limits = {
   messageBytes: 64 * 1024,
+  headerBytes: 8 * 1024,
   streamsPerConnection: 256,
+  callsPerUser: 4096,
   connectionsPerUser: 1024,
   connections: 4096,
   greetingMs: 10_000,

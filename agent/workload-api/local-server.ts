@@ -7,10 +7,9 @@ import {
 } from '@grpc/grpc-js'
 import type { Clock } from '../../platform/clock.js'
 import type { Log } from '../../platform/log.js'
+import { admission } from './admission.js'
 import type { AcceptedOn, Connections } from './connections.js'
 import type { Limits } from './limits.js'
-import { reasonOf } from './replies.js'
-import { securityHeader } from './security-header.js'
 import { listenAt, type SocketPlace } from './socket.js'
 
 export interface LocalService {
@@ -42,12 +41,7 @@ const CLOSING_MS = 1000
 export async function openLocalServer(options: LocalServerOptions): Promise<LocalServer> {
   const { sockets, services, connections, limits, log } = options
   const server = new Server({
-    interceptors: [
-      securityHeader((rpc, peer, error) => {
-        const caller = callerOf(connections, peer)
-        log.warn({ rpc, pid: caller?.pid, uid: caller?.uid, ...reasonOf(error) }, 'call refused')
-      }),
-    ],
+    interceptors: [admission({ connections, limits, log })],
     'grpc.enable_channelz': 0,
     'grpc.max_receive_message_length': limits.messageBytes,
     'grpc.max_concurrent_streams': limits.streamsPerConnection,
@@ -85,14 +79,6 @@ export async function openLocalServer(options: LocalServerOptions): Promise<Loca
 /** What a caller does to its connection, such as resetting it, is its own affair. */
 function guarded(connection: Socket): Socket {
   return connection.on('error', () => connection.destroy())
-}
-
-function callerOf(connections: Connections, peer: string) {
-  try {
-    return connections.of({ getPeer: () => peer }).caller
-  } catch {
-    return undefined
-  }
 }
 
 async function drained({ connections, clock }: LocalServerOptions): Promise<void> {

@@ -21,6 +21,7 @@ const replies: Replies = {
   CS_TOKEN_MISSING: unusable('svid must be specified'),
   CS_SPIFFE_ID_INVALID: unusable('spiffe_id is not a SPIFFE ID'),
   CS_FOLLOW_MALFORMED: unusable('message does not belong to the stream'),
+  CS_CALL_LIMIT: { code: status.RESOURCE_EXHAUSTED, details: 'too much at once' },
   CS_CALLER_NOT_ATTESTED: noIdentity,
   CS_CALLER_CHANGED: noIdentity,
   CS_NO_IDENTITY: noIdentity,
