@@ -61,8 +61,7 @@ async function inspect(
     format: flags.output,
     kind: 'inspection',
     value: { items: inspected.map(({ source, inspection }) => itemJson(source, inspection)) },
-    table: () =>
-      inspected.map(({ inspection }) => inspectionText(inspection, context)).join('\n\n'),
+    table: () => inspected.map((each) => inspectionText(each, context)).join('\n\n'),
   })
   failOnFindings(
     inspected.flatMap(({ inspection }) => inspection.findings),
@@ -97,15 +96,22 @@ function itemJson(source: string, { kind, json, findings }: Inspection) {
   return { source, kind, ...json, findings }
 }
 
-function inspectionText({ text, findings }: Inspection, { colour }: CliContext): string {
-  const { red, yellow, bold } = paint(colour)
+interface Inspected {
+  readonly source: string
+  readonly inspection: Inspection
+}
+
+function inspectionText({ source, inspection }: Inspected, { colour }: CliContext): string {
+  const { text, findings } = inspection
+  const { red, yellow, bold, dim } = paint(colour)
   const [heading = '', ...lines] = printableLines(text).split('\n')
   const marks = findings.map(({ severity, code, message }) =>
     severity === 'error'
       ? `${red('error:')}   ${printable(message)} (${code})`
       : `${yellow('warning:')} ${printable(message)} (${code})`,
   )
-  return [bold(heading), ...lines, ...(marks.length > 0 ? ['', ...marks] : [])].join('\n')
+  const title = `${bold(heading)}  ${dim(printable(source))}`
+  return [title, ...lines, ...(marks.length > 0 ? ['', ...marks] : [])].join('\n')
 }
 
 function failOnFindings(findings: readonly Finding[], strict: boolean): void {

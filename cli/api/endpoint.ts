@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { SpiffeError } from '../../spiffe/index.js'
 import {
   ENDPOINT_VARIABLE,
@@ -23,7 +23,11 @@ export interface EndpointFlags {
 /** Adds what every command takes that asks a SPIFFE endpoint. */
 export function withEndpoint(command: Command): Command {
   return withSocket(command)
-    .option('--timeout <duration>', 'how long to wait for the answer', duration, 10_000)
+    .addOption(
+      new Option('--timeout <duration>', 'how long to wait for the answer')
+        .argParser(duration)
+        .default(10_000, '10s'),
+    )
     .addOption(outputOption())
 }
 
