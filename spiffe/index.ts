@@ -48,7 +48,7 @@ export { type PeerVerifier, peerVerifier } from './peer-verifier.js'
 export { certificatesFromPem, toPem } from './pem.js'
 export type { Certificate, NameConstraints } from './x509-certificate.js'
 export { parseCertificate, splitCertificates } from './x509-parse.js'
-export type { PeerUsage } from './x509-path.js'
+export type { PeerUsage } from './x509-path-checks.js'
 export {
   assertIssuedLeafProfile,
   assertLeafProfile,

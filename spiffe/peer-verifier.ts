@@ -3,7 +3,7 @@ import { type BundleSource, bundleOf, type TrustBundle } from './bundle.js'
 import { trustDomainOf } from './id.js'
 import { recentlyUsed } from './recently-used.js'
 import { knownIntermediates } from './x509-intermediates.js'
-import type { PeerUsage } from './x509-path.js'
+import type { PeerUsage } from './x509-path-checks.js'
 import { judgePresented, parsePresented, type VerifiedPeer } from './x509-verify.js'
 
 /** Verifies peers against bundles that may change at any time. */

@@ -1,21 +1,19 @@
 import {
-  children,
   contentOf,
   contextTag,
   type DerElement,
-  expectTag,
   readBitString,
   readBoolean,
   readElement,
   readOctetString,
   readOid,
   readSmallInteger,
-  readVisibleText,
   sequenceItems,
   tags,
 } from './asn1/index.js'
 import { SpiffeError } from './errors.js'
-import type { Certificate, NameConstraints } from './x509-certificate.js'
+import type { Certificate } from './x509-certificate.js'
+import { alternativeNamesIn, nameConstraintsIn } from './x509-general-names.js'
 
 /** The part of a certificate that its extensions say. */
 export type ExtensionFields = Pick<
@@ -56,7 +54,9 @@ const readers: Readonly<Record<string, (value: DerElement, draft: Draft) => void
   [extensionIds.keyUsage]: (value, draft) => {
     draft.keyUsage = flagsIn(value)
   },
-  [extensionIds.subjectAltName]: readAlternativeNames,
+  [extensionIds.subjectAltName]: (value, draft) => {
+    Object.assign(draft, alternativeNamesIn(value))
+  },
   [extensionIds.basicConstraints]: (value, draft) => {
     draft.basicConstraints = basicConstraintsIn(value)
   },
@@ -139,88 +139,6 @@ function basicConstraintsIn(element: DerElement): Certificate['basicConstraints'
   const pathLength = length === undefined ? undefined : readSmallInteger(length)
   if (pathLength !== undefined && !ca) throw malformed('path length without being a CA')
   return { ca, pathLength }
-}
-
-/** The tags of GeneralName (RFC 5280 §4.2.1.6). */
-const names = {
-  email: contextTag(1, 'primitive'),
-  dns: contextTag(2, 'primitive'),
-  uri: contextTag(6, 'primitive'),
-  ip: contextTag(7, 'primitive'),
-} as const
-
-const otherNames = new Set([
-  contextTag(0),
-  contextTag(3),
-  contextTag(4),
-  contextTag(5),
-  contextTag(8, 'primitive'),
-])
-
-function readAlternativeNames(element: DerElement, draft: Draft): void {
-  const found = sequenceItems(element)
-  if (found.length === 0) throw malformed('subject alternative name is empty')
-  const textsOf = (tag: number) => found.filter((name) => name.tag === tag).map(readVisibleText)
-  draft.uriNames = textsOf(names.uri)
-  draft.dnsNames = textsOf(names.dns)
-  textsOf(names.email)
-  draft.ipNames = found.filter(({ tag }) => tag === names.ip).map(ipNameIn)
-  assertNameKinds(found)
-}
-
-function assertNameKinds(found: readonly DerElement[]): void {
-  const kinds: ReadonlySet<number> = new Set<number>(Object.values(names))
-  if (found.some(({ tag }) => !kinds.has(tag) && !otherNames.has(tag))) {
-    throw malformed('subject alternative name holds a name of no known kind')
-  }
-}
-
-function ipNameIn(name: DerElement): Uint8Array {
-  const bytes = contentOf(name)
-  if (bytes.length !== 4 && bytes.length !== 16) throw malformed('IP name is not of 4 or 16 bytes')
-  return bytes
-}
-
-function nameConstraintsIn(element: DerElement): NameConstraints {
-  const subtrees = sequenceItems(element)
-  const permitted = subtreesIn(subtrees, contextTag(0))
-  const excluded = subtreesIn(subtrees, contextTag(1))
-  const tagsInOrder = subtrees.map(({ tag }) => tag)
-  if (
-    subtrees.length === 0 ||
-    tagsInOrder.some((tag, index) => tag <= (tagsInOrder[index - 1] ?? 0))
-  ) {
-    throw malformed('name constraints have a wrong shape')
-  }
-  return {
-    permittedUris: permitted.uris,
-    excludedUris: excluded.uris,
-    permittedDns: permitted.dns,
-    excludedDns: excluded.dns,
-    others: permitted.others || excluded.others,
-  }
-}
-
-/** A host name, or with a dot in front everything below one; empty stands for every host. */
-const CONSTRAINT = /^(\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*)?$/i
-
-function subtreesIn(subtrees: readonly DerElement[], tag: number) {
-  const found = { uris: [] as string[], dns: [] as string[], others: false }
-  const list = subtrees.find((candidate) => candidate.tag === tag)
-  for (const subtree of list === undefined ? [] : children(list)) {
-    const [base, ...bounds] = sequenceItems(subtree)
-    const name = expectTag(base, base?.tag ?? 0)
-    // RFC 5280 fixes minimum to 0, which DER leaves out, and forbids maximum.
-    if (bounds.length > 0 || (name.tag !== names.uri && name.tag !== names.dns)) {
-      found.others = true
-      continue
-    }
-    const text = readVisibleText(name).toLowerCase()
-    if (!CONSTRAINT.test(text)) throw malformed('name constraint is not a host or domain name')
-    if (name.tag === names.uri) found.uris.push(text)
-    else found.dns.push(text)
-  }
-  return found
 }
 
 function hex(bytes: Uint8Array): string {

@@ -18,6 +18,7 @@ import {
 } from './asn1/index.js'
 import { SpiffeError } from './errors.js'
 import { importKey } from './public-key.js'
+import { sameBytes } from './same-bytes.js'
 import { nameOfSignatureAlgorithm } from './signature-algorithm.js'
 import type { Certificate } from './x509-certificate.js'
 import { readExtensions } from './x509-extensions.js'
@@ -155,10 +156,6 @@ function extensionsIn(optional: DerElement[]): DerElement[] {
 
 function setItems(element: DerElement): DerElement[] {
   return children(expectTag(element, tags.set))
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return Buffer.compare(a, b) === 0
 }
 
 /** Whatever goes wrong inside a certificate has the one code. */

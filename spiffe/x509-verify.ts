@@ -3,7 +3,8 @@ import { SpiffeError } from './errors.js'
 import { type SpiffeId, trustDomainOf } from './id.js'
 import type { Certificate } from './x509-certificate.js'
 import { parseCertificate } from './x509-parse.js'
-import { type CertificatePath, findCertificatePath, type PeerUsage } from './x509-path.js'
+import { findCertificatePath } from './x509-path.js'
+import type { CertificatePath, PeerUsage } from './x509-path-checks.js'
 import { assertLeafProfile, spiffeIdIn } from './x509-profile.js'
 
 /** A peer whose certificates were judged. Whether it holds the key is for the handshake to show. */

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { toPem } from '../../spiffe/index.js'
 import { testAuthority } from '../support/authority.js'
 import { tempFolder } from '../support/temp-folder.js'
-import { x509Cases } from './x509-cases.js'
+import { x509Cases } from './x509-cases/index.js'
 import { NOW } from './x509-world.js'
 
 const available = spawnSync('openssl', ['version']).status === 0

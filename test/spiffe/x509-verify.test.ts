@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { bundleSet, parseCertificate, peerVerifier, verifyX509Svid } from '../../spiffe/index.js'
 import { codeOf, refusalOf } from './code-of.js'
-import { x509Cases } from './x509-cases.js'
+import { x509Cases } from './x509-cases/index.js'
 import {
   bundle,
   HOUR,
