@@ -9,6 +9,8 @@ export interface Alarm {
 
 /** The wall clock may be set, and a machine may sleep, so nobody waits for longer without looking again. */
 const MAX_WAIT_MS = 30_000
+/** Whoever asks to be woken at once, again and again, leaves room for others. */
+const MIN_WAIT_MS = 1
 
 /** For one waiter at a time. */
 export function alarmOn(clock: Clock): Alarm {
@@ -24,7 +26,8 @@ export function alarmOn(clock: Clock): Alarm {
       using limit = childOf(signal)
       endWait = () => limit.controller.abort()
       if (!rung) {
-        await clock.sleep(Math.min(ms, MAX_WAIT_MS), limit.signal).catch(() => undefined)
+        const bounded = Math.max(MIN_WAIT_MS, Math.min(ms, MAX_WAIT_MS))
+        await clock.sleep(bounded, limit.signal).catch(() => undefined)
       }
       endWait = () => {}
       rung = false

@@ -12,7 +12,7 @@ export function drawMoment(options: {
 }): number {
   const { life, now, random } = options
   const factor = 1 - SPREAD + 2 * SPREAD * random.fraction()
-  return now + Math.max(0, (life / 2) * factor)
+  return now + Math.max(0, Math.floor((life / 2) * factor))
 }
 
 /**

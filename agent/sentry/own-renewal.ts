@@ -75,7 +75,7 @@ export function ownRenewal(options: OwnRenewalOptions): OwnRenewal {
       if (isDue()) await renewNow(signal)
       if (isBehind()) options.handOver(await options.dialAny(store.current()?.svid, signal))
       retry.reset()
-      return (store.current()?.renewAt ?? Number.POSITIVE_INFINITY) - clock.now().getTime()
+      return untilDue()
     } catch (error) {
       if (signal.aborted) return 0
       const { message } = error as Error
@@ -84,6 +84,12 @@ export function ownRenewal(options: OwnRenewalOptions): OwnRenewal {
       else options.onFailure(error as Error)
       return retry.nextMs()
     }
+  }
+
+  /** What is overdue waits for a connection, which rings. */
+  function untilDue(): number {
+    const left = (store.current()?.renewAt ?? 0) - clock.now().getTime()
+    return left > 0 ? left : Number.POSITIVE_INFINITY
   }
 
   function isDue(): boolean {

@@ -1,12 +1,15 @@
 import { type AgentOptions, type RunningAgent, startAgent } from '../../agent/agent.js'
+import { type AgentState, readState } from '../../agent/state.js'
 import { createMetrics } from '../../platform/metrics.js'
-import { openSealer, sealedFile } from '../../platform/sealer.js'
+import { openSealer, type SealedFile, sealedFile } from '../../platform/sealer.js'
+import type { Entry } from '../../proto/gen/spire/api/types/types.js'
 import { type TestAuthority, testAuthority } from '../support/authority.js'
 import { type FakeClock, fakeClock } from '../support/fake-clock.js'
 import { type FakeSentry, type FakeSentryOptions, fakeSentry } from '../support/fake-sentry.js'
 import { type MemoryLog, memoryLog } from '../support/memory-log.js'
 import { seededRandom } from '../support/seeded-random.js'
 import { type TempFolder, tempFolder } from '../support/temp-folder.js'
+import { until } from '../support/until.js'
 
 /** A sentry and everything an agent needs to run against it; nothing runs yet but the sentry. */
 export interface World extends AsyncDisposable {
@@ -15,6 +18,10 @@ export interface World extends AsyncDisposable {
   readonly sentry: FakeSentry
   readonly folder: TempFolder
   readonly log: MemoryLog
+  /** Resolves once the state on disk is as wanted: unless told otherwise, what the last agent holds. */
+  sealed(met?: (state: AgentState) => boolean): Promise<AgentState>
+  /** Moves the clock to a moment, in milliseconds since 1970. */
+  advanceTo(moment: number): Promise<void>
   /** Starts an agent on the state file of this world. */
   agent(options?: Partial<AgentOptions>): Promise<RunningAgent>
 }
@@ -30,6 +37,14 @@ export async function world(
   const folder = await tempFolder()
   const log = memoryLog()
   const running: RunningAgent[] = []
+  let written: Uint8Array | undefined
+  const recording = (file: SealedFile): SealedFile => ({
+    ...file,
+    async write(plain) {
+      await file.write(plain)
+      written = plain
+    },
+  })
   let seed = options.seed ?? 1
   return {
     clock,
@@ -42,7 +57,7 @@ export async function world(
         trustDomain: authority.trustDomain,
         sentries: [sentry.address],
         trustBundle: authority.bundle,
-        stateFile: await stateFileIn(folder),
+        stateFile: recording(await stateFileIn(folder)),
         version: '0.1.0-test',
         clock,
         random: seededRandom(seed++),
@@ -53,12 +68,30 @@ export async function world(
       running.push(agent)
       return agent
     },
+    async sealed(met = asHeldBy(running)) {
+      const isMet = () => {
+        const state = written && readState(written, authority.trustDomain)
+        return state && met(state) ? state : undefined
+      }
+      if (!isMet()) await clock.advance(250)
+      await until(() => isMet() !== undefined)
+      return isMet()!
+    },
+    advanceTo: (moment) => clock.advance(moment - clock.now().getTime()),
     async [Symbol.asyncDispose]() {
       await Promise.all(running.map((agent) => agent.close()))
       await sentry[Symbol.asyncDispose]()
       await folder[Symbol.asyncDispose]()
     },
   }
+}
+
+function asHeldBy(running: readonly RunningAgent[]): (state: AgentState) => boolean {
+  const status = running.at(-1)!.identities.status()
+  return ({ own, held }) =>
+    own?.svid.id === status.agentId &&
+    held.entries.length === status.entries &&
+    held.svids.size === status.x509Svids
 }
 
 export async function stateFileIn(folder: TempFolder, key = SEAL_KEY) {
@@ -86,6 +119,23 @@ export function untilHeld(
     const stop = agent.identities.onChange(look)
     look()
   })
+}
+
+/** An agent that has attested with a token and holds an SVID for each of its entries. */
+export async function attested(
+  w: World,
+  options: {
+    readonly entries?: readonly Entry[]
+    readonly token?: string
+  } & Partial<AgentOptions> = {},
+): Promise<RunningAgent> {
+  const { entries = [], token = 'token-1', ...rest } = options
+  w.sentry.addToken(token)
+  if (entries.length > 0) w.sentry.setEntries(...entries)
+  const agent = await w.agent({ joinToken: token, ...rest })
+  await agent.whenReady(AbortSignal.timeout(15_000))
+  await untilHeld(agent, () => agent.identities.status().x509Svids === entries.length)
+  return agent
 }
 
 function statusOf({ identities }: RunningAgent): Record<string, unknown> {

@@ -16,6 +16,8 @@ export interface FakeIssuer extends Issuer {
   failCalls(failure: ((entryIds: readonly string[]) => Error | undefined) | undefined): void
   refuse(entryId: string, reason: string | undefined): void
   useAuthority(authority: TestAuthority): void
+  /** Issues by a clock of its own, as a sentry on another machine does. */
+  useClock(clock: Pick<Clock, 'now'>): void
 }
 
 export interface FakeIssuerOptions {
@@ -27,7 +29,8 @@ export interface FakeIssuerOptions {
 }
 
 export function fakeIssuer(options: FakeIssuerOptions): FakeIssuer {
-  const { clock, idOf } = options
+  const { idOf } = options
+  let clock: Pick<Clock, 'now'> = options.clock
   let authority = options.authority
   const batches: string[][] = []
   const tokens: { entryId: string; audience: readonly string[] }[] = []
@@ -83,6 +86,9 @@ export function fakeIssuer(options: FakeIssuerOptions): FakeIssuer {
     },
     useAuthority(next) {
       authority = next
+    },
+    useClock(next) {
+      clock = next
     },
   }
 }

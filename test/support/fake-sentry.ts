@@ -118,6 +118,11 @@ export interface FakeSentry extends AsyncDisposable {
   ban(agent: SpiffeId): void
   evict(agent: SpiffeId): void
   agent(id: SpiffeId): AgentRecord | undefined
+  /** Knows the agents of another sentry from now on, as replicas do. */
+  adopt(other: FakeSentry): void
+  readonly agents: ReadonlyMap<string, AgentRecord>
+  /** Ends all streams in good order, as a sentry does that shuts down. */
+  endStreams(): void
   /** Goes away: closes every connection and listens no more. */
   stop(): Promise<void>
   /** Comes back at the same address. */
@@ -209,10 +214,15 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
 
   interface Surface {
     getPeer(): string
+    sendMetadata(metadata: Metadata): void
   }
 
   function enter(method: string, call: Surface): Failure | undefined {
     calls.push({ method, serial: peers.get(call.getPeer())?.serial })
+    // Node would write the time of the machine.
+    const headers = new Metadata()
+    headers.set('date', clock.now().toUTCString())
+    call.sendMetadata(headers)
     happened()
     return failures.get(method)
   }
@@ -542,6 +552,13 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
       hangUp(Reason.AGENT_NOT_ATTESTED)
     },
     agent: (id) => agents.get(id),
+    agents,
+    adopt(other) {
+      for (const [id, record] of other.agents) agents.set(id, record)
+    },
+    endStreams() {
+      for (const call of followers) call.end()
+    },
     stop,
     start,
     async [Symbol.asyncDispose]() {
