@@ -2,6 +2,7 @@
  * Who may call what: documents, the snapshots made of them, the decision, and the tools on both.
  * Pure: no input or output, no clock, no chance.
  */
+export { type AdmissionOptions, admitDocuments, admitRemoval } from './admit.js'
 export { type BindOptions, type BoundCaller, bindCaller } from './bind.js'
 export {
   type CanonicalRequest,
@@ -30,6 +31,15 @@ export {
   policyReasons,
   problemText,
 } from './errors.js'
+export { type Answer, answersTo, compiledFor, type Deployment, type Question } from './evaluate.js'
+export {
+  type Candidate,
+  type Cause,
+  type Explanation,
+  explain,
+  type FailedCondition,
+  type Layer,
+} from './explain.js'
 export { connectionNames, type HeaderRules, removesHeader } from './headers.js'
 export { type App, appOfId, idOfApp, type Layout, layouts, localAppOf } from './layout.js'
 export { documentFromJson, parseDocuments } from './parse.js'
@@ -48,6 +58,14 @@ export {
   type TestCase,
   type UnauthenticatedDetail,
 } from './policy.js'
+export {
+  type CaseResult,
+  type RuleCoverage,
+  ruleOf,
+  runTests,
+  type TestRun,
+  type TestRunOptions,
+} from './run-tests.js'
 export type { Aliases } from './selectors.js'
 export {
   type BuiltSnapshot,
@@ -60,3 +78,4 @@ export {
   snapshotContentKey,
 } from './snapshot.js'
 export { readSnapshot } from './snapshot-read.js'
+export type { Suggestion } from './suggest.js'
