@@ -1,5 +1,6 @@
 import { createPublicKey, type JsonWebKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import fc from 'fast-check'
 import { createLocalJWKSet, importJWK, jwtVerify } from 'jose'
 import { describe, expect, test } from 'vitest'
 import {
@@ -391,4 +392,20 @@ describe('bundle maps', () => {
       'CS_BUNDLE_INVALID',
     )
   })
+})
+
+test('takes no damaged document for anything but a bundle or a refusal', () => {
+  const good = writeBundleDocument(authority.bundle)
+  const damaged = fc
+    .tuple(
+      fc.nat({ max: good.length - 1 }),
+      fc.constantFrom('"', '{', '}', '[', ',', ':', '0', 'A', '=', '\\'),
+    )
+    .map(([at, character]) => good.slice(0, at) + character + good.slice(at + 1))
+  fc.assert(
+    fc.property(fc.oneof(damaged, fc.json()), (text) => {
+      expect(['accepted', 'CS_BUNDLE_INVALID']).toContain(codeOf(() => read(text)))
+    }),
+    { numRuns: 500 },
+  )
 })
