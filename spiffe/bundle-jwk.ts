@@ -68,12 +68,19 @@ function certificateOf(x5c: JsonValue): Certificate {
 
 /** RFC 7517 §4.7: the key members and the certificate are the same key. */
 function assertSameKey(jwk: JsonObject, certificate: Certificate): void {
-  const expected: Readonly<Record<string, unknown>> =
-    jwkOfKey(shapeOfKey(certificate.publicKeyInfo)) ?? {}
+  const expected: Readonly<Record<string, unknown>> = jwkOfCertificate(certificate) ?? {}
   for (const [name, value] of Object.entries(expected)) {
     if (jwk[name] !== undefined && jwk[name] !== value) {
       throw invalid(`member ${name} of a key is not that of its certificate`)
     }
+  }
+}
+
+function jwkOfCertificate({ publicKeyInfo }: Certificate): JsonWebKey | undefined {
+  try {
+    return jwkOfKey(shapeOfKey(publicKeyInfo))
+  } catch (error) {
+    throw invalid('the key in an x5c cannot be read', { cause: error })
   }
 }
 

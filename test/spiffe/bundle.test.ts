@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest'
 import {
   bundleSet,
   jwtKeySetOf,
+  parseCertificate,
   parseTrustDomain,
   readBundleDocument,
   readBundleMap,
@@ -182,6 +183,14 @@ describe('an entry that is passed over while the others load', () => {
   })
 })
 
+/** A root whose SubjectPublicKeyInfo has something else where its algorithm is named. */
+function withBrokenKey(): string {
+  const { der, publicKeyInfo } = parseCertificate(root())
+  const broken = Buffer.from(der)
+  broken[broken.indexOf(publicKeyInfo) + 4] = 0x05
+  return broken.toString('base64')
+}
+
 describe('a document that is refused as a whole', () => {
   const [x5c = ''] = rootEntry().x5c
   test.each([
@@ -210,6 +219,11 @@ describe('a document that is refused as a whole', () => {
     ],
     ['X509-44', 'an x5c that is no certificate', { keys: [{ ...rootEntry(), x5c: ['MAA='] }] }],
     ['X509-44', 'an x5c that is a number', { keys: [{ ...rootEntry(), x5c: [5] }] }],
+    [
+      'X509-44',
+      'an x5c with a key that cannot be read',
+      { keys: [{ ...rootEntry(), x5c: [withBrokenKey()] }] },
+    ],
     [
       'X509-47',
       'a root with the key of another',
