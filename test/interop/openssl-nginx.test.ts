@@ -28,7 +28,7 @@ async function writeSvid(demo: RunningDemo, app: 'orders' | 'shop', folder: Temp
   return {
     chain: folder.file('svid.0.pem'),
     key: folder.file('svid.0.key'),
-    bundle: folder.file('bundle.0.pem'),
+    bundle: folder.file('bundle.example.test.pem'),
   }
 }
 
