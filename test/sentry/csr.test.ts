@@ -97,14 +97,11 @@ describe('a request proves its key', () => {
   ])('when OpenSSL made it with %s', async (kind, newKey) => {
     await using dir = await tempFolder()
     const out = dir.file('csr.der')
-    const subject = ['-subj', '/C=US/O=SPIRE', '-addext', 'subjectAltName=URI:spiffe://a/b']
-    execFileSync(
-      'openssl',
-      [...['req', '-new', '-nodes', '-newkey', ...newKey], ...subject].concat(
-        ...['-keyout', dir.file('key.pem'), '-outform', 'DER', '-out', out],
-      ),
-      { stdio: 'ignore' },
-    )
+    const request = ['req', '-new', '-nodes', '-newkey', ...newKey, '-outform', 'DER', '-out', out]
+    const names = ['-subj', '/C=US/O=SPIRE', '-addext', 'subjectAltName=URI:spiffe://a/b']
+    execFileSync('openssl', [...request, ...names, '-keyout', dir.file('key.pem')], {
+      stdio: 'ignore',
+    })
     expect(proveKeyPossession(await readFile(out)).kind).toBe(kind)
   })
 
