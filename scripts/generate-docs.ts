@@ -10,7 +10,7 @@ import { flatSettings } from '../cli/config/load.js'
 import type { ObjectSchema, Schema } from '../cli/config/schema.js'
 import { SENTRY_PREFIX, sentrySettings } from '../cli/config/sentry-settings.js'
 import { SIDECAR_PREFIX, sidecarSettings } from '../cli/config/sidecar-settings.js'
-import { reasonRooms } from '../cli/reasons.js'
+import { type ReasonRoom, reasonRooms, requestReasonRooms } from '../cli/reasons.js'
 
 const components = [
   {
@@ -40,25 +40,26 @@ export async function writeDocs(folder: string): Promise<void> {
 }
 
 function errorsPage(): string {
-  const parts = reasonRooms.map(
-    ({ room, reasons }) =>
-      `## Codes of the ${room}\n\n${Object.keys(reasons)
-        .sort()
-        .map((code) => errorPart(code, reasons))
-        .join('\n')}`,
-  )
   return `# Errors
 
 Every refusal carries one of these codes: in the error that is thrown, in the log (field \`code\`), in the
-metric (label \`reason\`), on the command line and here. The codes are stable; messages may change.
-What a policy decides has reasons of its own, which [policies.md](policies.md) lists.
+metric (label \`reason\`), on the command line and here. The codes are stable; messages may change. What
+happens to a single request has words of its own, at the end of the page.
 
 <!-- Made by scripts/generate-docs.ts from the registry in the code. -->
 
-${parts.join('\n')}`
+${reasonRooms.map((room) => roomPart('Codes of the', room)).join('\n')}
+${requestReasonRooms.map((room) => roomPart('Reasons of', room)).join('\n')}`
 }
 
-function errorPart(code: string, reasons: (typeof reasonRooms)[number]['reasons']): string {
+function roomPart(title: string, { room, reasons }: ReasonRoom): string {
+  const parts = Object.keys(reasons)
+    .toSorted()
+    .map((code) => errorPart(code, reasons))
+  return `## ${title} ${room}\n\n${parts.join('\n')}`
+}
+
+function errorPart(code: string, reasons: ReasonRoom['reasons']): string {
   const reason = reasons[code]
   return reason ? `### ${code}\n\n*${reason.severity}.* ${reason.what}\n\n${reason.todo}\n` : ''
 }

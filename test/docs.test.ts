@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { reasonRooms } from '../cli/reasons.js'
+import { reasonRooms, requestReasonRooms } from '../cli/reasons.js'
 import { writeDocs } from '../scripts/generate-docs.js'
 import { tempFolder } from './support/temp-folder.js'
 
@@ -56,6 +56,16 @@ describe('the registry of reason codes', () => {
     }
   })
 
+  test('reasons of requests are words, and explain themselves', () => {
+    for (const { reasons } of requestReasonRooms) {
+      for (const [word, { what, todo }] of Object.entries(reasons)) {
+        expect(word).toMatch(/^[a-z]+(-[a-z]+)*(:[a-z]+(_[a-z]+)*)?$/)
+        expect(what, word).toMatch(/^[A-Z].*\.$/)
+        expect(todo, word).toMatch(/^[A-Z].*\.$/)
+      }
+    }
+  })
+
   test('every code that the source throws is in the registry, and every row is used', async () => {
     const known = new Set(reasonRooms.flatMap(({ reasons }) => Object.keys(reasons)))
     const rooms = [
@@ -73,7 +83,9 @@ describe('the registry of reason codes', () => {
       for (const name of await readdir(join(root, room), { recursive: true })) {
         if (!name.endsWith('.ts') || /(^|\/)(dist|gen|node_modules)\//.test(name)) continue
         const text = await readFile(join(root, room, name), 'utf8')
-        const uses = [...text.matchAll(/['"`](CS_[A-Z0-9_]+)['"`]/g)].map(([, code = '']) => code)
+        const uses = [...text.matchAll(/['"`](CS_[A-Z0-9_]+[A-Z0-9])['"`]/g)].map(
+          ([, code = '']) => code,
+        )
         uses.forEach((code) => used.add(code))
       }
     }
