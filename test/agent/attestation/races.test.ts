@@ -1,6 +1,6 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { chmod } from 'node:fs/promises'
 import net from 'node:net'
 import { setImmediate } from 'node:timers/promises'
@@ -207,6 +207,30 @@ describe('a process that has become something else', () => {
   })
 })
 
+describe('the path of a binary', () => {
+  test('does not count when its process has mounted a file of its own there', async ({ skip }) => {
+    const [own, trusted] = [dir.file('own'), dir.file('trusted')]
+    execFileSync('sh', ['-c', 'cp "$(command -v sh)" "$1" && cp "$1" "$2"', 'sh', own, trusted])
+    const script = 'mount --bind "$1" "$2" && echo mounted && exec "$2" -c "read line"'
+    const child = spawn('unshare', ['-Urm', 'sh', '-c', script, 'sh', own, trusted], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+    })
+    const [said] = await Promise.race([once(child.stdout, 'data'), once(child, 'close')])
+    if (!String(said).startsWith('mounted')) return skip('users may not mount here')
+    // The shell is about to become the forged program.
+    while (readLink(child.pid) !== trusted) await setImmediate()
+
+    const caller = attested.processWithPid(child.pid ?? 0)
+    const { selectors, facts } = await caller.attest(signal)
+    caller.close()
+    expect(facts.binary?.link).toBe(trusted)
+    expect(selectors.filter(({ value }) => value.startsWith('path:'))).toEqual([])
+    const exit = once(child, 'exit')
+    child.kill('SIGKILL')
+    await exit
+  })
+})
+
 describe('the hold on a process', () => {
   test('is of the socket itself where the kernel offers it', async () => {
     await using listener = await listen(attested)
@@ -310,6 +334,14 @@ function nextOf(server: net.Server): () => Promise<net.Socket> {
 function nextPath(): string {
   sockets += 1
   return dir.file(`s${sockets}`)
+}
+
+function readLink(pid: number | undefined): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`)
+  } catch {
+    return undefined
+  }
 }
 
 function stateOf(pid: number): string | undefined {

@@ -19,7 +19,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static int listener = -1, client = -1, agent = -1;
+static int commands = 0, listener = -1, client = -1, agent = -1, orphan = 0;
 
 static void say(const char *word) {
   printf("%s %d\n", word, getpid());
@@ -49,9 +49,11 @@ static void run(char *line) {
     execl(argument, argument, "--resume", l, c, a, (char *)0);
     must(-1, "exec");
   } else if (!strcmp(line, "handover")) {
-    pid_t child = fork();
+    pid_t parent = getpid(), child = fork();
     must(child, "fork");
     if (child > 0) _exit(0);
+    while (getppid() == parent) usleep(1000);
+    orphan = 1;
     say("handover");
   } else if (!strcmp(line, "setuid")) {
     int id = atoi(argument);
@@ -97,11 +99,14 @@ int main(int count, char **arguments) {
   size_t length = 0;
   for (;;) {
     struct pollfd watched[] = {
-        {0, POLLIN, 0}, {client < 0 ? listener : -1, POLLIN, 0}, {client, POLLIN, 0}, {agent, POLLIN, 0}};
+        {commands, POLLIN, 0}, {client < 0 ? listener : -1, POLLIN, 0}, {client, POLLIN, 0}, {client < 0 ? -1 : agent, POLLIN, 0}};
     if (poll(watched, 4, -1) < 0) continue;
     if (watched[0].revents) {
-      if (read(0, line + length, 1) <= 0) return 0;
-      if (line[length] == '\n') {
+      if (read(0, line + length, 1) <= 0) {
+        /* Whoever started this process no longer speaks to the one that came of it. */
+        if (!orphan) return 0;
+        commands = -1;
+      } else if (line[length] == '\n') {
         line[length] = 0;
         length = 0;
         run(line);

@@ -23,7 +23,7 @@ const commands = {
     agent.unpipe(client)
     client?.pause()
     agent.pause()
-    const environment = { source, resume: { client: client !== undefined } }
+    const environment = { source, resume: { client: client !== undefined, parent: process.pid } }
     spawn(process.execPath, ['--input-type=module', '-e', source], {
       stdio: ['inherit', 'inherit', 'inherit', agent, ...(client ? [client] : [])],
       env: { ...process.env, RELAY: JSON.stringify(environment) },
@@ -46,9 +46,11 @@ lines.on('line', (line) => {
   const [command, argument] = line.split(' ')
   commands[command]?.(argument)
 })
-lines.on('close', () => process.exit(0))
+// After a handover, whoever started this process no longer speaks to the one that came of it.
+lines.on('close', () => resume || process.exit(0))
 
 if (resume) {
+  while (process.ppid === resume.parent) await new Promise((resolve) => setImmediate(resolve))
   if (client) join()
   say('handover')
 } else {
