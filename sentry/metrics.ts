@@ -2,7 +2,8 @@ import type { Metrics } from '../platform/metrics.js'
 
 /** What the sentry counts. Label values come from closed lists: reason codes, attestor types, SVID types. */
 export interface SentryMetrics {
-  issued(svid: { readonly type: SvidType; readonly attestor: string }): void
+  /** `vouchedBy`: `registration`, `node` or `administrator`. */
+  issued(svid: { readonly type: SvidType; readonly vouchedBy: string }): void
   issueFailed(svid: { readonly type: SvidType; readonly reason: string }): void
   issueTook(seconds: number): void
   attestationFailed(attempt: { readonly attestor: string; readonly reason: string }): void
@@ -62,7 +63,8 @@ export function sentryMetrics(
     },
   })
   return {
-    issued: ({ type, attestor }) => issued.inc({ svid_type: type, attestor, trust_domain }),
+    issued: ({ type, vouchedBy }) =>
+      issued.inc({ svid_type: type, attestor: vouchedBy, trust_domain }),
     issueFailed: ({ type, reason }) => failures.inc({ svid_type: type, reason }),
     issueTook: (seconds) => duration.observe(seconds),
     attestationFailed: ({ attestor, reason }) => attestations.inc({ attestor, reason }),

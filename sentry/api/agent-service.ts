@@ -80,7 +80,7 @@ async function renewAgent(
   { params }: RenewAgentRequest,
   call: CallContext,
 ): Promise<RenewAgentResponse> {
-  const { datastore, pipeline, lifetimes, metrics } = context
+  const { datastore, pipeline, lifetimes } = context
   await context.limits.take('sign', call)
   const id = agentIdOf(call.caller)
   const held = required(datastore.view(agentTable).get(id))
@@ -98,7 +98,6 @@ async function renewAgent(
     return svid
   }
   await datastore.write((draft) => recordRenewal(draft, { id, issue }))
-  metrics.issued({ type: 'x509', attestor: held.attestationType })
   context.audit.flush()
   return { svid: svid && svidToWire(svid) }
 }

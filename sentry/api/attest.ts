@@ -64,7 +64,6 @@ async function admit(
   const { agentId: subject } = node
   const details = { attestor: attestor.type, serialNumber: svid.serialNumber }
   context.audit.record({ type: 'agent.attested.v1', subject, requester: subject, details })
-  context.metrics.issued({ type: 'x509', attestor: attestor.type })
   context.log.info({ agent: subject, attestor: attestor.type }, 'agent attested')
   return { svid, reattestable: node.canReattest }
 }

@@ -89,6 +89,11 @@ export function statusOf(error: unknown): { code: status; details: string } {
   return { code: status.INTERNAL, details: 'internal error' }
 }
 
+/** Whether the caller lacked the right, rather than having asked for something wrong. */
+export function isDenial(code: string): boolean {
+  return statuses[code as SentryErrorCode] === status.PERMISSION_DENIED
+}
+
 /** The reason code that records and metrics carry. */
 export function codeOf(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? error.code : undefined

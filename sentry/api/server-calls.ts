@@ -41,11 +41,17 @@ export interface ServerCalls {
   ): handleBidiStreamingCall<Request, Response>
 }
 
+export interface Refusal {
+  readonly path: string
+  readonly caller: Caller
+  readonly code: string
+}
+
 export interface ServerCallOptions {
   readonly callers: CallerBook
   readonly log: Log
   /** Hears of everything that a call was refused or failed with. */
-  readonly onRefused: (refusal: { path: string; caller: Caller; code: string }) => void
+  readonly onRefused: (refusal: Refusal) => void
 }
 
 export function serverCalls(options: ServerCallOptions): ServerCalls {

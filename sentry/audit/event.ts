@@ -11,7 +11,7 @@ export type AuditType =
   | 'bundle.changed.v1'
   | 'policy.changed.v1'
   | 'ca.rotation.phase.v1'
-  | 'admin.denied.v1'
+  | 'call.denied.v1'
   | 'sentry.started.v1'
   | 'sentry.stopped.v1'
   | 'audit.gap.v1'

@@ -63,6 +63,8 @@ export interface Datastore extends AsyncDisposable {
    * Throws `CS_DATASTORE_UNAVAILABLE`.
    */
   write<R>(decide: (draft: Draft) => R): Promise<Written<R>>
+  /** Runs `decide` as a write would and stores nothing. */
+  preview<R>(decide: (draft: Draft) => R): R
   /** Called after each commit with all of its changes, in order. Returns the way to stop. */
   onChange(listener: (changes: readonly Change[]) => void): () => void
   /** The log after a position, oldest first. */
@@ -203,6 +205,7 @@ function running(options: RunningOptions): Datastore {
         waiting.push({ decide, resolve, reject })
         writer ??= Promise.resolve().then(drain)
       }),
+    preview: (decide) => decide(draftOver(tableOf).draft),
     onChange(listener) {
       listeners.add(listener)
       return () => listeners.delete(listener)

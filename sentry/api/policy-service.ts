@@ -1,0 +1,170 @@
+import { createHash } from 'node:crypto'
+import type {
+  ApplyResponse,
+  DeleteResponse,
+  DocumentRef,
+  ListRequest,
+  PolicyAdminServer,
+  SignedSnapshot,
+  StatusResponse,
+  StoredDocument,
+} from '../../proto/gen/countersign/policy/v1/policy.js'
+import { SentryError } from '../errors.js'
+import type { DocumentOutcome, Policies, PolicyChange } from '../policy/policies.js'
+import { nameOfDocument, type PolicyDocument, policyTargetTable } from '../policy/policy-record.js'
+import type { ReportBook } from '../policy/reports.js'
+import type { SnapshotSigner } from '../policy/snapshot-signer.js'
+import { entryTable } from '../registration/entry.js'
+import { nameOf } from './caller.js'
+import type { ApiContext } from './context.js'
+import type { CallContext, Conversation, ServerCalls } from './server-calls.js'
+import { prefixed } from './wire/prefixed.js'
+import { parseSpiffeId } from '../../spiffe/index.js'
+
+export interface PolicyServiceOptions {
+  readonly api: ApiContext
+  readonly policies: Policies
+  readonly signer: SnapshotSigner
+  readonly reports: ReportBook
+  /** Aborts when the sentry stops. */
+  readonly stopping: AbortSignal
+}
+
+/** `countersign.policy.v1.PolicyAdmin`. */
+export function policyService(
+  options: PolicyServiceOptions,
+  calls: ServerCalls,
+): PolicyAdminServer {
+  const { policies } = options
+  return {
+    apply: calls.unary(async ({ text, source, dryRun }, call): Promise<ApplyResponse> => {
+      const change = await policies.apply({ text, source, dryRun })
+      if (!dryRun) record(options.api, call, change.outcomes)
+      return { ...answer(change), outcomes: change.outcomes.map(outcomeToWire) }
+    }),
+    list: calls.unary((request) => ({
+      documents: policies.documents().filter(asked(request)).map(documentToWire),
+    })),
+    delete: calls.unary(async ({ refs }, call): Promise<DeleteResponse> => {
+      const change = await policies.remove(refs)
+      record(options.api, call, change.outcomes)
+      return answer(change)
+    }),
+    watchStatus: calls.serverStream((_, stream) => watchStatus(options, stream)),
+    getSnapshot: calls.unary(({ target }) => getSnapshot(options, target)),
+  }
+}
+
+function answer({ sequence, changedTargets }: PolicyChange): DeleteResponse {
+  return { sequence: BigInt(sequence), changedTargets: new Map(changedTargets) }
+}
+
+function getSnapshot({ policies, signer }: PolicyServiceOptions, text: string): SignedSnapshot {
+  const target = prefixed('target is not valid', () => parseSpiffeId(text))
+  const snapshot = policies.snapshotOf(target)
+  if (!snapshot) throw new SentryError('CS_POLICY_NOT_FOUND', `${target} is not a target`)
+  return signer.sign(snapshot)
+}
+
+/** What the status is made of. */
+const concerned = new Set([policyTargetTable.kind, entryTable.kind])
+
+/** The whole state at first and whenever it changed; what changes faster than it is read goes in one. */
+async function watchStatus(
+  { api, policies, reports, stopping }: PolicyServiceOptions,
+  stream: Conversation<never, StatusResponse>,
+): Promise<void> {
+  let changed = true
+  let wake = () => {}
+  const mark = () => {
+    changed = true
+    wake()
+  }
+  const stops = [
+    reports.onChange(mark),
+    api.datastore.onChange((changes) => {
+      if (changes.some(({ table }) => concerned.has(table.kind))) mark()
+    }),
+  ]
+  const over = AbortSignal.any([stream.signal, stopping])
+  over.addEventListener('abort', mark, { once: true })
+  let last = ''
+  try {
+    while (!over.aborted) {
+      changed = false
+      const status = statusOf(policies, reports)
+      const shown = JSON.stringify(status, (_, value: unknown) =>
+        typeof value === 'bigint' ? String(value) : value,
+      )
+      if (shown !== last) await stream.write(status)
+      last = shown
+      while (!changed) {
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
+      }
+    }
+    if (stopping.aborted) throw new SentryError('CS_SHUTTING_DOWN', 'the sentry is stopping')
+  } finally {
+    for (const stop of stops) stop()
+  }
+}
+
+function statusOf(policies: Policies, reports: ReportBook): StatusResponse {
+  return {
+    targets: policies
+      .snapshots()
+      .map(({ target, id, generation }) => ({ target, snapshotId: id, generation })),
+    proxies: reports.all().map(({ report, agent, reportedAt, connected }) => ({
+      report,
+      agent,
+      reportedAt: BigInt(Math.floor(reportedAt / 1000)),
+      connected,
+    })),
+  }
+}
+
+function asked({ kind, namespace, name }: ListRequest): (document: PolicyDocument) => boolean {
+  return ({ ref }) =>
+    (kind === '' || ref.kind === kind) &&
+    (namespace === '' || ref.namespace === namespace) &&
+    (name === '' || ref.name === name)
+}
+
+function outcomeToWire({ document, change }: DocumentOutcome) {
+  return { ref: refToWire(document.ref), change, revision: document.revision }
+}
+
+function documentToWire({ ref, json, revision, updatedAt }: PolicyDocument): StoredDocument {
+  return {
+    ref: refToWire(ref),
+    json,
+    revision,
+    updatedAt: BigInt(Math.floor(updatedAt / 1000)),
+  }
+}
+
+function refToWire({ kind, namespace, name }: PolicyDocument['ref']): DocumentRef {
+  return { kind, namespace, name }
+}
+
+function record(
+  { audit }: ApiContext,
+  { caller }: CallContext,
+  outcomes: readonly DocumentOutcome[],
+): void {
+  for (const { document, change } of outcomes) {
+    if (change === 'unchanged') continue
+    audit.record({
+      type: 'policy.changed.v1',
+      subject: nameOfDocument(document.ref),
+      requester: nameOf(caller),
+      details: {
+        change,
+        revision: String(document.revision),
+        sha256: createHash('sha256').update(document.json).digest('hex'),
+      },
+    })
+  }
+  audit.flush()
+}

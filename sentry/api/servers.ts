@@ -1,0 +1,105 @@
+import { Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js'
+import { HealthService } from '../../proto/gen/grpc/health/v1/health.js'
+import { PolicyAdminService } from '../../proto/gen/countersign/policy/v1/policy.js'
+import { AgentService } from '../../proto/gen/spire/api/server/agent/v1/agent.js'
+import { BundleService } from '../../proto/gen/spire/api/server/bundle/v1/bundle.js'
+import { EntryService } from '../../proto/gen/spire/api/server/entry/v1/entry.js'
+import { SVIDService } from '../../proto/gen/spire/api/server/svid/v1/svid.js'
+import type { Clock } from '../../platform/clock.js'
+import { agentService } from './agent-service.js'
+import type { Authorization } from './authorization.js'
+import { bundleService } from './bundle-service.js'
+import { type CallerBook, nameOf } from './caller.js'
+import type { ApiContext } from './context.js'
+import { entryService } from './entry-service.js'
+import { healthService } from './health-service.js'
+import { type PolicyServiceOptions, policyService } from './policy-service.js'
+import { isDenial } from './reply.js'
+import { authorizingInterceptor, type Refusal, serverCalls } from './server-calls.js'
+import { svidService } from './svid-service.js'
+import { encodedUpdatesService } from './updates/messages.js'
+import { type FollowOptions, followUpdates } from './updates/updates-service.js'
+
+export interface ServersOptions extends PolicyServiceOptions, Omit<FollowOptions, 'api'> {
+  readonly api: ApiContext
+  readonly callers: CallerBook
+  readonly authorization: Authorization
+}
+
+/** The services in front of the network, and in front of the admin socket. */
+export interface Servers {
+  readonly network: Server
+  readonly admin: Server
+  /** Lets running calls end, for so long. */
+  shutDown(options: { readonly clock: Clock; readonly graceMs: number }): Promise<void>
+}
+
+const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+const limits: ServerOptions = {
+  'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+  'grpc.max_concurrent_streams': 256,
+  // A peer that is gone without a word is noticed within this and twenty seconds more.
+  'grpc.keepalive_time_ms': 60_000,
+  'grpc.keepalive_timeout_ms': 20_000,
+  'grpc.max_connection_idle_ms': 15 * 60_000,
+  'grpc.enable_channelz': 0,
+}
+
+export function servers(options: ServersOptions): Servers {
+  const { api, callers, authorization } = options
+  const refused = (refusal: Refusal) => recordRefusal(api, refusal)
+  const calls = serverCalls({ callers, log: api.log, onRefused: refused })
+  const interceptors = [
+    authorizingInterceptor({ callers, authorization, log: api.log, onRefused: refused }),
+  ]
+  const made = () => {
+    const server = new Server({ ...limits, interceptors })
+    server.addService(AgentService, agentService(api, calls))
+    server.addService(EntryService, entryService(api, calls))
+    server.addService(SVIDService, svidService(api, calls))
+    server.addService(BundleService, bundleService(api, calls))
+    server.addService(PolicyAdminService, policyService(options, calls))
+    server.addService(encodedUpdatesService, {
+      follow: calls.bidirectional((stream) => followUpdates(options, stream as never)),
+    })
+    return server
+  }
+  const network = made()
+  const admin = made()
+  admin.addService(HealthService, healthService(api, calls))
+
+  return {
+    network,
+    admin,
+    async shutDown({ clock, graceMs }) {
+      const late = new AbortController()
+      const ended = Promise.all([network, admin].map(tryShutdown))
+      await Promise.race([ended, clock.sleep(graceMs, late.signal).catch(() => undefined)])
+      late.abort()
+      network.forceShutdown()
+      admin.forceShutdown()
+    },
+  }
+}
+
+/** What a listener injects its connections with. TLS is the listener's. */
+export function injectorOf(server: Server) {
+  return server.createConnectionInjector(ServerCredentials.createInsecure())
+}
+
+function tryShutdown(server: Server): Promise<void> {
+  return new Promise((resolve) => server.tryShutdown(() => resolve()))
+}
+
+/**
+ * Who lacked a right is worth a record; what is wrong with a request is its caller's affair. Callers
+ * without a name could fill the disk with records that say nothing.
+ */
+function recordRefusal({ audit, log }: ApiContext, { path, caller, code }: Refusal): void {
+  const requester = nameOf(caller)
+  const worthIt = isDenial(code) && caller.kind !== 'anonymous'
+  log[worthIt ? 'warn' : 'debug']({ code, method: path, caller: requester }, 'call refused')
+  if (!worthIt) return
+  audit.record({ type: 'call.denied.v1', requester, code, details: { method: path } })
+}

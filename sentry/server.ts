@@ -1,0 +1,291 @@
+import type { Readiness } from '../platform/admin-http.js'
+import type { HostPort } from '../platform/listen.js'
+import type { Metrics } from '../platform/metrics.js'
+import type { SpiffeId, TrustBundle, TrustDomain } from '../spiffe/index.js'
+import { listenOnAdminSocket } from './api/admin-socket.js'
+import type { SvidLifetimes } from './api/context.js'
+import { type ConnectionLimits, listenOnNetwork, type NetworkListener } from './api/network-listener.js'
+import { codeOf } from './api/reply.js'
+import { injectorOf } from './api/servers.js'
+import { defaultRateLimits, type RateLimits } from './api/service-limits.js'
+import { agentTable } from './attestation/agent-record.js'
+import { type LifetimeSettings, settleLifetimes } from './authorities/lifetimes.js'
+import type { AuthoritiesStatus } from './authorities/status.js'
+import { bundleTable, trustBundleOf } from './bundles/bundle-record.js'
+import { followBundles, type HeldBundles } from './bundles/held-bundles.js'
+import { type Closers, closers } from './closers.js'
+import { SentryError } from './errors.js'
+import { type Housekeeping, keepHouse } from './housekeeping.js'
+import { buildParts, type Parts } from './parts.js'
+import type { PolicyCompiler } from './policy/compiler.js'
+import { policyTable } from './policy/policy-record.js'
+import { entryTable } from './registration/entry.js'
+import { openState, type SentryState, type StateOptions } from './state.js'
+
+/** In seconds; what is left out has a default. */
+export interface SentryLifetimes extends Partial<SvidLifetimes> {
+  readonly root?: number
+  readonly issuer?: number
+  readonly jwtKey?: number
+}
+
+export interface SentryOptions extends Omit<StateOptions, 'lifetimes'> {
+  readonly listen: HostPort
+  readonly adminSocket: {
+    readonly path: string
+    /** Lets the group of the process administer too. */
+    readonly group?: boolean
+  }
+  /** Bundles of this process; the sentry keeps those that it stores in there. */
+  readonly bundles: HeldBundles
+  readonly compiler: PolicyCompiler
+  readonly metrics: Metrics
+  readonly lifetimes?: SentryLifetimes
+  /** DNS names and IP addresses in the sentry's certificate; those of this machine unless given. */
+  readonly names?: readonly string[]
+  /** IDs that may administer from the network, also of other trust domains. */
+  readonly adminIds?: readonly SpiffeId[]
+  readonly jwtIssuer?: string
+  /** Audiences whose tokens are signed with RS256. */
+  readonly rs256Audiences?: readonly string[]
+  readonly rateLimits?: RateLimits | 'off'
+  readonly connectionLimits?: Partial<ConnectionLimits>
+  /** How long running calls get when the sentry stops. */
+  readonly graceMs?: number
+}
+
+export interface RunningSentry extends AsyncDisposable {
+  readonly trustDomain: TrustDomain
+  readonly address: HostPort
+  readonly adminSocket: string
+  /** The bundle of the own trust domain, as agents get it. */
+  bundle(): TrustBundle
+  ready(): Readiness
+  status(): SentryStatus
+  /** Twice is the same as once. */
+  close(): Promise<void>
+}
+
+/** Times are milliseconds since 1970. */
+export interface SentryStatus {
+  readonly trustDomain: TrustDomain
+  readonly sequence: number
+  readonly entries: number
+  readonly agents: number
+  readonly bundles: number
+  readonly policies: number
+  /** Agents that are told of changes at once. */
+  readonly following: number
+  readonly connections: number
+  readonly authorities: AuthoritiesStatus
+  readonly serverIdentityExpiresAt: number
+}
+
+const defaultLifetimes: SvidLifetimes = { x509Svid: 3600, jwtSvid: 300, agentSvid: 3600 }
+const defaultLimits: ConnectionLimits = {
+  maxConnections: 20_000,
+  maxAnonymous: 500,
+  handshakeTimeoutMs: 10_000,
+}
+const thisMachine = ['localhost', '127.0.0.1', '::1']
+const noLimits: RateLimits = {
+  attest: undefined,
+  sign: undefined,
+  jwt: undefined,
+  status: undefined,
+}
+const ADMIN_CONNECTIONS = 1000
+const GRACE_MS = 5000
+/** Clocks of one machine may be corrected by this much without a word. */
+const CLOCK_TOLERANCE_MS = 5000
+
+/**
+ * Starts the sentry; it serves when this resolves. Throws what opening its data folder throws,
+ * `CS_TTL_TOO_LONG`, `CS_AUTHORITY_NOT_VALID`, `CS_PORT_TAKEN`, `CS_LISTEN_FAILED`, `CS_SOCKET_IN_USE`.
+ */
+export async function startSentry(options: SentryOptions): Promise<RunningSentry> {
+  const closing = closers()
+  try {
+    return await start(options, closing)
+  } catch (error) {
+    await closing.close().catch(() => undefined)
+    throw error
+  }
+}
+
+async function start(options: SentryOptions, closing: Closers): Promise<RunningSentry> {
+  const { trustDomain, clock, log } = options
+  const svidLifetimes = { ...defaultLifetimes, ...options.lifetimes }
+  const lifetimes = authorityLifetimes(svidLifetimes, options.lifetimes ?? {})
+  const state = await openState({ ...options, lifetimes }, closing)
+  const recordedAt = Math.max(state.datastore.changedAt, state.audit.lastRecordAt)
+  const stopping = new AbortController()
+  let listener: NetworkListener | undefined
+  followBundles({
+    datastore: state.datastore,
+    held: options.bundles,
+    onChange: () => listener?.judgeAgain(),
+  })
+  const parts = buildParts({
+    ...options,
+    ...{ state, svidLifetimes },
+    names: options.names ?? thisMachine,
+    adminIds: new Set(options.adminIds),
+    rateLimits: options.rateLimits === 'off' ? noLimits : (options.rateLimits ?? defaultRateLimits),
+    stopping: stopping.signal,
+    onServerIdentity: () => listener?.setIdentity(parts.serverIdentity.current()),
+  })
+  await parts.policies.catchUp()
+  closing.defer(() => parts.policies.settled())
+
+  const listening = await listen(options, { parts, closing })
+  listener = listening.network
+  const house = keepHouse({
+    ...{ ...state, trustDomain, clock, log, reports: parts.reports, metrics: parts.metrics },
+    identities: [parts.serverIdentity, parts.policySigner],
+  })
+  closing.defer(() => house.stop())
+  closing.defer(() => stop(options, { parts, listening, stopping }))
+  state.audit.record({ type: 'sentry.started.v1', requester: 'local' })
+  const judge = () =>
+    readinessOf({ state, house, stopping: stopping.signal, recordedAt, now: clock.now().getTime() })
+  for (const reason of judge().reasons) log.warn({ reason }, 'sentry started with a problem')
+  const close = () => closing.close()
+  return {
+    trustDomain,
+    address: listening.network.address,
+    adminSocket: listening.admin.path,
+    bundle: () => ownBundle(state, trustDomain),
+    ready: judge,
+    status: () => statusOf({ state, parts, trustDomain, connections: listening.network.connections() }),
+    close,
+    [Symbol.asyncDispose]: close,
+  }
+}
+
+/** Leaves out nothing that a leaf may need: throws later, with the number, when an authority cannot hold it. */
+function authorityLifetimes(
+  { x509Svid, jwtSvid, agentSvid }: SvidLifetimes,
+  { root, issuer, jwtKey }: SentryLifetimes,
+): LifetimeSettings {
+  const asked = {
+    ...(root !== undefined && { rootTtl: root }),
+    ...(issuer !== undefined && { issuerTtl: issuer }),
+    ...(jwtKey !== undefined && { jwtTtl: jwtKey }),
+  }
+  const { longestX509Svid, longestJwtSvid } = settleLifetimes(asked)
+  return {
+    ...asked,
+    longestX509Svid: Math.max(longestX509Svid, x509Svid, agentSvid),
+    longestJwtSvid: Math.max(longestJwtSvid, jwtSvid),
+  }
+}
+
+type Listening = Awaited<ReturnType<typeof listen>>
+
+async function listen(
+  options: SentryOptions,
+  { parts, closing }: { readonly parts: Parts; readonly closing: Closers },
+) {
+  const { servers, callers } = parts
+  const admin = await listenOnAdminSocket({
+    ...options.adminSocket,
+    callers,
+    injector: injectorOf(servers.admin),
+    maxConnections: ADMIN_CONNECTIONS,
+  })
+  closing.defer(() => {
+    admin.stop()
+    admin.destroyAll()
+  })
+  const network = await listenOnNetwork({
+    ...options,
+    callers,
+    identity: parts.serverIdentity.current(),
+    verifier: parts.verifier,
+    adminIds: new Set(options.adminIds),
+    injector: injectorOf(servers.network),
+    limits: { ...defaultLimits, ...options.connectionLimits },
+  })
+  closing.defer(() => {
+    network.stop()
+    network.destroyAll()
+  })
+  return { admin, network }
+}
+
+/** No new connections, no endless streams, time for what runs, and then an end. */
+async function stop(
+  { clock, graceMs = GRACE_MS }: SentryOptions,
+  running: {
+    readonly parts: Parts
+    readonly listening: Listening
+    readonly stopping: AbortController
+  },
+): Promise<void> {
+  const { parts, listening, stopping } = running
+  listening.network.stop()
+  listening.admin.stop()
+  stopping.abort()
+  parts.hub.close(new SentryError('CS_SHUTTING_DOWN', 'the sentry is stopping'))
+  await parts.servers.shutDown({ clock, graceMs })
+}
+
+function readinessOf(options: {
+  readonly state: SentryState
+  readonly house: Housekeeping
+  readonly stopping: AbortSignal
+  readonly recordedAt: number
+  readonly now: number
+}): Readiness {
+  const { state, house, stopping, recordedAt, now } = options
+  const fatal = [...(stopping.aborted ? ['CS_SHUTTING_DOWN'] : []), ...signerProblem(state)]
+  const failure = state.datastore.failure()
+  const behind = recordedAt - now
+  const notices = [
+    ...(failure ? [`${failure.code}: ${failure.message}`] : []),
+    ...(behind > CLOCK_TOLERANCE_MS
+      ? [`CS_CLOCK_WENT_BACK: at least ${Math.ceil(behind / 1000)} s behind the last record`]
+      : []),
+    ...house.failures(),
+  ]
+  // A datastore that cannot be written keeps nobody from being issued to.
+  return { ready: fatal.length === 0, reasons: [...fatal, ...notices] }
+}
+
+function signerProblem({ authorities }: SentryState): readonly string[] {
+  try {
+    authorities.x509Signer()
+    return []
+  } catch (error) {
+    return [`${codeOf(error)}: ${(error as Error).message}`]
+  }
+}
+
+function ownBundle({ datastore }: SentryState, trustDomain: TrustDomain): TrustBundle {
+  const record = datastore.view(bundleTable).get(trustDomain)
+  if (!record) throw new SentryError('CS_INTERNAL', 'there is no bundle of the own trust domain')
+  return trustBundleOf(record)
+}
+
+function statusOf(options: {
+  readonly state: SentryState
+  readonly parts: Parts
+  readonly trustDomain: TrustDomain
+  readonly connections: number
+}): SentryStatus {
+  const { state, parts, trustDomain, connections } = options
+  const { datastore, authorities } = state
+  return {
+    trustDomain,
+    sequence: datastore.sequence,
+    entries: datastore.view(entryTable).size,
+    agents: datastore.view(agentTable).size,
+    bundles: datastore.view(bundleTable).size,
+    policies: datastore.view(policyTable).size,
+    following: parts.hub.size,
+    connections,
+    authorities: authorities.status(),
+    serverIdentityExpiresAt: parts.serverIdentity.current().chain[0].notAfter,
+  }
+}
