@@ -19,7 +19,7 @@ import { hasExpired } from './sentry/own-identity.js'
 import { updateReader } from './sentry/read-update.js'
 import { type Session, sentrySession } from './sentry/session.js'
 import { type AgentState, readState, writeState } from './state.js'
-import { onAbort } from './waits.js'
+import { lifetime, onAbort } from './waits.js'
 
 export interface AgentOptions {
   readonly trustDomain: TrustDomain
@@ -61,12 +61,13 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   const { identities, session, store, saver } = parts
   watchAgent(metrics, identities)
 
-  const life = new AbortController()
+  const life = lifetime()
   const running = Promise.all([
     saver.run(life.signal),
     identities.run(life.signal),
     session.run(life.signal),
   ])
+  running.catch((error: unknown) => log.error({ error }, 'a part of the agent has stopped'))
   const stop = once(async () => {
     life.abort(new AgentError('CS_AGENT_STOPPING', 'the agent is stopping'))
     await running

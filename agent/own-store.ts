@@ -51,7 +51,8 @@ export function ownStore({ initial, save, onWipe }: OwnStoreOptions): OwnStore {
       own = undefined
       banned = true
       onWipe()
-      await save()
+      // It is tried again until it succeeds; whatever is on disk, the sentry refuses it.
+      await save().catch(() => undefined)
     },
     isSpent: (evidenceId) => spent.includes(evidenceId),
     isBanned: () => banned,

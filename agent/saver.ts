@@ -35,17 +35,23 @@ export function stateSaver(options: {
   const now = () => {
     const write = async () => {
       dirty = false
-      await file.write(state())
+      try {
+        await file.write(state())
+      } catch (error) {
+        soon()
+        throw error
+      }
     }
     last = last.catch(() => undefined).then(write)
     return last
   }
+  const soon = () => {
+    dirty = true
+    alarm.ring()
+  }
   return {
     now,
-    soon() {
-      dirty = true
-      alarm.ring()
-    },
+    soon,
     async run(signal) {
       while (!signal.aborted) {
         if (!dirty) await alarm.wait(Number.POSITIVE_INFINITY, signal).catch(() => undefined)
@@ -67,7 +73,6 @@ export function stateSaver(options: {
       retry.reset()
       return true
     } catch (error) {
-      dirty = true
       const { message } = error as Error
       log.error({ code: codeOf(error), reason: message }, 'state of the agent could not be written')
       return false

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { Clock } from '../platform/clock.js'
 
 /** A wait that can be cut short. A ring while nobody waits is kept: the next wait ends at once. */
@@ -80,6 +81,13 @@ export async function orAborted<Result>(
   } finally {
     signal.removeEventListener('abort', onAbort)
   }
+}
+
+/** A controller for what lasts: any number may wait on it at a time, and Node does not take that for a leak. */
+export function lifetime(): AbortController {
+  const controller = new AbortController()
+  setMaxListeners(0, controller.signal)
+  return controller
 }
 
 /** A controller that aborts with `signal` too, until it is let go. */

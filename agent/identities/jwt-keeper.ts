@@ -4,7 +4,7 @@ import type { Log } from '../../platform/log.js'
 import type { Random } from '../../platform/random.js'
 import { AgentError } from '../errors.js'
 import type { Issuer } from '../sentry/issuer.js'
-import { alarmOn, orAborted, within } from '../waits.js'
+import { alarmOn, lifetime, orAborted, within } from '../waits.js'
 import type { HeldEntry, HeldJwtSvid, JwtRequest } from './identities.js'
 import { type HeldToken, readToken } from './read-token.js'
 
@@ -44,7 +44,7 @@ interface Slot {
 export function jwtKeeper(options: JwtKeeperOptions): JwtKeeper {
   const { issuer, clock, random, log } = options
   const alarm = alarmOn(clock)
-  const life = new AbortController()
+  const life = lifetime()
   /** The least recently used first. */
   const slots = new Map<string, Slot>()
   const fetching = new Map<string, Promise<HeldToken>>()

@@ -39,15 +39,23 @@ export interface FirstContact {
    * neither, or what the attestation failed with.
    */
   usableIdentity(signal: AbortSignal): Promise<OwnIdentity>
-  /** The sentry refuses the SVID in hand; a ban takes away everything. */
-  refused(error: AgentError): Promise<void>
+  /**
+   * The sentry refuses the SVID in hand; a ban takes away everything. Tells whether there is evidence
+   * left to attest anew with.
+   */
+  refused(error: AgentError): Promise<boolean>
+}
+
+interface Shown {
+  readonly shown: Evidence
+  /** Tells it from other evidence without repeating it. */
+  readonly shownId: string
 }
 
 const ATTEST_TIMEOUT_MS = 60_000
 
 export function firstContact(options: FirstContactOptions): FirstContact {
   const { store, evidence, clock, log } = options
-  const evidenceId = evidence && idOf(evidence)
   let refusedSvid: OwnIdentity | undefined
   let rejection: Error | undefined
 
@@ -57,28 +65,31 @@ export function firstContact(options: FirstContactOptions): FirstContact {
       const expired = own !== undefined && hasExpired(own, clock.now().getTime())
       if (own && !expired && own !== refusedSvid) return own
       if (rejection) throw rejection
-      if (evidence && evidenceId && !store.isSpent(evidenceId)) {
-        return await attestNow(evidence, evidenceId, signal)
-      }
+      const fresh = unspent()
+      if (fresh) return await attestNow(fresh, signal)
       if (expired) throw ownExpired()
       if (own) return own
       throw store.isBanned() ? banned() : evidenceMissing(evidence)
     },
     async refused(error) {
       refusedSvid = store.current()
-      if (error.code !== 'CS_BANNED_BY_SENTRY') return
-      log.error({ code: error.code }, 'banned by the sentry, nothing is served any more')
-      await store.wipe()
+      if (error.code === 'CS_BANNED_BY_SENTRY') {
+        log.error({ code: error.code }, 'banned by the sentry, nothing is served any more')
+        await store.wipe()
+      }
+      return unspent() !== undefined
     },
   }
 
-  async function attestNow(
-    shown: Evidence,
-    shownId: string,
-    signal: AbortSignal,
-  ): Promise<OwnIdentity> {
+  function unspent(): Shown | undefined {
+    if (!evidence || rejection) return undefined
+    const shownId = idOf(evidence)
+    return store.isSpent(shownId) ? undefined : { shown: evidence, shownId }
+  }
+
+  async function attestNow(fresh: Shown, signal: AbortSignal): Promise<OwnIdentity> {
     try {
-      return await attestOnce(options, { shown, shownId }, signal)
+      return await attestOnce(options, fresh, signal)
     } catch (error) {
       if (error instanceof AgentError && error.code === 'CS_ATTESTATION_REJECTED') rejection = error
       throw error
@@ -89,7 +100,7 @@ export function firstContact(options: FirstContactOptions): FirstContact {
 /** Key, request and storage are ready before the token is shown, for it can be shown only once. */
 async function attestOnce(
   options: FirstContactOptions,
-  { shown, shownId }: { readonly shown: Evidence; readonly shownId: string },
+  { shown, shownId }: Shown,
   signal: AbortSignal,
 ): Promise<OwnIdentity> {
   const { store, clock, random, trustDomain, log } = options

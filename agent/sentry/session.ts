@@ -133,8 +133,8 @@ export function sentrySession(options: SessionOptions): Session {
     standing.report(error)
     if (endsOwnSvid(error)) {
       line.failed(error)
-      await contact.refused(error)
-      await pause(refused.nextMs(), signal)
+      const mendable = await contact.refused(error)
+      if (!mendable) await pause(refused.nextMs(), signal)
     } else if (hadWorked) {
       line.dialling()
       await pause(random.fraction() * REDIAL_SPREAD_MS, signal)

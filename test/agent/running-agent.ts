@@ -22,9 +22,15 @@ export interface World extends AsyncDisposable {
   sealed(met?: (state: AgentState) => boolean): Promise<AgentState>
   /** Moves the clock to a moment, in milliseconds since 1970. */
   advanceTo(moment: number): Promise<void>
+  /** Lets time pass, slowly enough for calls to be answered meanwhile, until `met` holds. */
+  passUntil(met: () => boolean): Promise<void>
   /** Starts an agent on the state file of this world. */
   agent(options?: Partial<AgentOptions>): Promise<RunningAgent>
 }
+
+/** Twenty times as fast as real time, so that no real call looks as if it had timed out. */
+const STEP_MS = 100
+const PAUSE_MS = 5
 
 const SEAL_KEY = new Uint8Array(32).fill(7)
 
@@ -78,6 +84,12 @@ export async function world(
       return isMet()!
     },
     advanceTo: (moment) => clock.advance(moment - clock.now().getTime()),
+    async passUntil(met) {
+      while (!met()) {
+        await clock.advance(STEP_MS)
+        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+      }
+    },
     async [Symbol.asyncDispose]() {
       await Promise.all(running.map((agent) => agent.close()))
       await sentry[Symbol.asyncDispose]()

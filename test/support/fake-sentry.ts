@@ -93,6 +93,8 @@ export interface FakeSentry extends AsyncDisposable {
   readonly calls: readonly SentryCall[]
   readonly acknowledgements: readonly Acknowledgement[]
   readonly agentVersions: readonly string[]
+  /** Entries given in answer to SyncAuthorizedEntries, in full and not as revisions. */
+  entriesSent(): number
   /** Streams open at this moment. */
   followers(): number
   /** How many TLS connections have been opened. */
@@ -107,8 +109,8 @@ export interface FakeSentry extends AsyncDisposable {
   setBundles(...bundles: readonly Bundle[]): void
   removeBundles(...trustDomains: readonly string[]): void
   setSnapshots(...snapshots: readonly SignedSnapshot[]): void
-  /** Signs from now on with another authority of the same trust domain, also its own certificate. */
-  useAuthority(authority: TestAuthority): void
+  /** Signs from now on with another authority of the same trust domain, also its own certificate; trusts `bundle`. */
+  useAuthority(authority: TestAuthority, bundle?: TrustBundle): void
   /** Sends bytes of one's own choice to all followers. */
   push(message: Partial<FollowResponse>): void
   /** Calls of the method fail until the failure is taken back with `undefined`. */
@@ -146,6 +148,7 @@ type Follower = ServerDuplexStream<FollowRequest, FollowResponse>
 export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry> {
   const { clock, push = true, pageSize = 500 } = options
   let authority = options.authority
+  let trusted = authority.bundle
   const { trustDomain } = authority
   const calls: SentryCall[] = []
   const acknowledgements: Acknowledgement[] = []
@@ -162,6 +165,7 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
   const watchers = new Set<() => void>()
   let sequence = 1n
   let opened = 0
+  let sent = 0
   const now = () => clock.now().getTime()
   const happened = () => {
     for (const watcher of [...watchers]) watcher()
@@ -205,7 +209,7 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
   function judge(socket: TLSSocket): Peer | undefined {
     const certificate = socket.getPeerCertificate()
     if (certificate.raw === undefined) return undefined
-    const verifier = peerVerifier({ bundles: bundleSet([authority.bundle]) })
+    const verifier = peerVerifier({ bundles: bundleSet([trusted]) })
     const { id, chain } = verifyTlsPeer(socket, { verifier, now: clock.now(), usage: 'client' })
     return { id, serial: chain[0].serialNumber, notAfter: chain[0].notAfter }
   }
@@ -353,6 +357,7 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
           throw refusal({ code: status.INVALID_ARGUMENT })
         }
         if (known.length <= pageSize) {
+          sent += known.length
           call.write({ entries: known, entryRevisions: [], more: false })
           call.end()
           return
@@ -365,6 +370,7 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
       }
       if (ids.length > pageSize) throw refusal({ code: status.INVALID_ARGUMENT })
       const found = ids.map((id) => entries.get(id)).filter((entry) => entry !== undefined)
+      sent += found.length
       inPages(found, (page, more) => call.write({ entries: page, entryRevisions: [], more }))
     }
     call.end()
@@ -504,6 +510,7 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
     calls,
     acknowledgements,
     agentVersions,
+    entriesSent: () => sent,
     followers: () => followers.size,
     connections: () => opened,
     until: (met, what = 'what the test waits for') => until(watchers, met, what),
@@ -529,8 +536,9 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
       for (const snapshot of changed) snapshots.set(snapshot.target, snapshot)
       tell({ snapshots: [...changed] })
     },
-    useAuthority(next) {
+    useAuthority(next, bundle = next.bundle) {
       authority = next
+      trusted = bundle
       listener.setSecureContext(serverTlsOptions(ownIdentity()))
     },
     push: tell,
