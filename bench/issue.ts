@@ -11,9 +11,9 @@ import { parseSpiffeId, parseTrustDomain } from '../spiffe/index.js'
  * PF-1 and PF-4: the issue pipeline in this process against raw signatures of this process. Rounds of
  * all of them alternate, so that whatever else the machine does falls on each alike.
  */
-const ROUNDS = 15
-const WARM_UP_ROUNDS = 3
-const PER_ROUND = 400
+const ROUNDS = 40
+const WARM_UP_ROUNDS = 10
+const PER_ROUND = 200
 const REQUESTS = 64
 const TBS_BYTES = 420
 
@@ -71,8 +71,10 @@ function signedRequest(info: Uint8Array, privateKey: KeyObject): Uint8Array {
   return sequence(info, ecdsaWithSha256, bitString(sign('sha256', info, privateKey)))
 }
 
-/** Median microseconds of each. */
-function measure(work: Readonly<Record<string, (turn: number) => unknown>>): Map<string, number> {
+/** Microseconds of each, one sample a round. */
+function measure(
+  work: Readonly<Record<string, (turn: number) => unknown>>,
+): ReadonlyMap<string, readonly number[]> {
   const samples = new Map(Object.keys(work).map((name) => [name, [] as number[]]))
   for (let round = -WARM_UP_ROUNDS; round < ROUNDS; round += 1) {
     for (const [name, run] of Object.entries(work)) {
@@ -82,10 +84,10 @@ function measure(work: Readonly<Record<string, (turn: number) => unknown>>): Map
       if (round >= 0) samples.get(name)?.push(spent)
     }
   }
-  return new Map([...samples].map(([name, times]) => [name, median(times)]))
+  return samples
 }
 
-function median(values: number[]): number {
+function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 }
 
@@ -95,11 +97,14 @@ function at<T>(items: readonly T[], turn: number): T {
   return item
 }
 
+/** The ratio is the median of those of each round, which a busy machine moves least. */
 function print(figure: string, name: string, reference: string): void {
-  const [spent, against] = [figures.get(name) ?? Number.NaN, figures.get(reference) ?? Number.NaN]
-  const rate = (microseconds: number) => `${Math.round(1e6 / microseconds)}/s`
+  const spent = figures.get(name) ?? []
+  const against = figures.get(reference) ?? []
+  const ratio = median(spent.map((time, round) => (against[round] ?? Number.NaN) / time))
+  const shown = (times: readonly number[]) =>
+    `${median(times).toFixed(1)} µs (${Math.round(1e6 / median(times))}/s)`
   console.log(
-    `${figure}  ratio ${(against / spent).toFixed(2)}  ${name} ${spent.toFixed(1)} µs (${rate(spent)}), ` +
-      `${reference} ${against.toFixed(1)} µs (${rate(against)})`,
+    `${figure}  ratio ${ratio.toFixed(2)}  ${name} ${shown(spent)}, ${reference} ${shown(against)}`,
   )
 }
