@@ -1,5 +1,6 @@
 import { assertIssuedLeafProfile, type Certificate, parseCertificate } from '../../spiffe/index.js'
 import { SentryError } from '../errors.js'
+import { keyUsageOf, shapeFor } from '../signing/leaf-shape.js'
 import type { JwtSigner, X509Signer } from '../signing/signer.js'
 import { type SvidTemplate, serialText } from '../svid-template.js'
 import type { TokenTemplate } from '../token-template.js'
@@ -28,6 +29,7 @@ export function assertSaysWhatWasAsked(
   if (leaf.subjectKeyId !== hex(template.key.keyId)) throw wrong('subject key identifier')
   if (leaf.authorityKeyId !== signer.issuer.subjectKeyId) throw wrong('authority key identifier')
   if (!equal(leaf.issuer, signer.issuer.subject)) throw wrong('issuer')
+  if (leaf.keyUsage !== keyUsageOf(shapeFor(template.key.kind))) throw wrong('key usage')
   return leaf
 }
 

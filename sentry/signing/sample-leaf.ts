@@ -1,24 +1,6 @@
-import { keyUsages } from '../../spiffe/index.js'
-import type { KeyKind } from '../public-key.js'
 import type { SvidTemplate } from '../svid-template.js'
 import { buildCertificate, type SigningAuthority } from './certificate-builder.js'
-
-/** What a leaf says beyond its template, and which only its kind of key decides. */
-export type LeafShape = 'signing' | 'signing-and-encipherment'
-
-const usages: Readonly<Record<LeafShape, number>> = {
-  signing: keyUsages.digitalSignature,
-  'signing-and-encipherment': keyUsages.digitalSignature | keyUsages.keyEncipherment,
-}
-
-/** Encipherment means something for RSA alone (X509-SVID §4.3). */
-export function shapeFor(kind: KeyKind): LeafShape {
-  return kind === 'rsa' ? 'signing-and-encipherment' : 'signing'
-}
-
-export function keyUsageOf(shape: LeafShape): number {
-  return usages[shape]
-}
+import { keyUsageOf, type LeafShape } from './leaf-shape.js'
 
 /** A leaf by the general builder, with every extension that an X509-SVID of this issuer has. */
 export function buildSampleLeaf(request: {

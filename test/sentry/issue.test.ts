@@ -396,6 +396,12 @@ describe('a signer that does not say what it was asked', () => {
     expect(real.issuer.keyUsage).toBe(keyUsages.keyCertSign | keyUsages.cRLSign)
   })
 
+  test('is caught with a leaf of another shape', () => {
+    const encipherment = { ...key, kind: 'rsa' } as typeof key
+    const template = (asked: SvidTemplate) => ({ ...asked, key: encipherment })
+    expect(() => x509({}, with509(bent({ template })))).toThrow(coded('CS_ISSUE_CHECK_FAILED'))
+  })
+
   test('is caught with a leaf in the name of another issuer', async () => {
     const other = await sentryCa()
     const foreign = other.authorities.x509Signer()
