@@ -133,7 +133,11 @@ function readHeldSvid(fields: Fields): [string, HeldSvid] {
 function wireEntry(entry: HeldEntry): Entry {
   const { id, selectors, federatesWith, hint, admin, downstream, revision, createdAt } = entry
   return Entry.fromPartial({
-    ...{ id, hint, admin, downstream, createdAt },
+    id,
+    hint,
+    admin,
+    downstream,
+    createdAt,
     selectors: [...selectors],
     federatesWith: [...federatesWith],
     spiffeId: { trustDomain: trustDomainOf(entry.spiffeId), path: pathOf(entry.spiffeId) },

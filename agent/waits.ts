@@ -24,13 +24,14 @@ export function alarmOn(clock: Clock): Alarm {
     },
     async wait(ms, signal) {
       signal.throwIfAborted()
-      using limit = childOf(signal)
+      const limit = childOf(signal)
       endWait = () => limit.controller.abort()
       if (!rung) {
         const bounded = Math.max(MIN_WAIT_MS, Math.min(ms, MAX_WAIT_MS))
         await clock.sleep(bounded, limit.signal).catch(() => undefined)
       }
       endWait = () => {}
+      limit[Symbol.dispose]()
       rung = false
       signal.throwIfAborted()
     },
@@ -51,7 +52,7 @@ export async function within<Result>(
   work: (signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
   signal.throwIfAborted()
-  using limit = childOf(signal)
+  const limit = childOf(signal)
   const timeout = clock.sleep(ms, limit.signal).then(() => {
     throw expired()
   })
@@ -60,6 +61,7 @@ export async function within<Result>(
     return await Promise.race([working, timeout])
   } finally {
     limit.controller.abort()
+    limit[Symbol.dispose]()
     working.catch(() => undefined)
     timeout.catch(() => undefined)
   }

@@ -55,8 +55,9 @@ export function keepIdentities(options: KeepOptions): KeptIdentities {
   const entryIndex = remembering(indexEntries)
   const bundlesOf = remembering(plainBundles)
   const soundKeys = remembering(soundKeysOf)
-  const listeners = changeListeners()
-  const reports = snapshotReports()
+  const onError = (error: unknown) => log.error({ error }, 'a listener failed')
+  const listeners = changeListeners(onError)
+  const reports = snapshotReports(onError)
 
   const entry = (id: string) => entryIndex(held.entries).byId.get(id)
   const replace = (next: Held) => {
@@ -68,7 +69,13 @@ export function keepIdentities(options: KeepOptions): KeptIdentities {
   const onBatch = options.onBatch ?? (() => {})
   const x509 = x509Keeper({
     held: () => held,
-    ...{ entry, replace, issuer, clock, random, log, onBatch },
+    entry,
+    replace,
+    issuer,
+    clock,
+    random,
+    log,
+    onBatch,
   })
   const isSound = (keyId: string) => soundKeys(held.bundles.get(trustDomain)).has(keyId)
   const jwt = jwtKeeper({ entry, isSound, issuer, clock, random, log })

@@ -6,8 +6,11 @@ export interface ChangeListeners {
   notify(): void
 }
 
-/** The same function may listen twice; each is taken away by itself. */
-export function changeListeners(): ChangeListeners {
+/**
+ * The same function may listen twice; each is taken away by itself. What a listener throws goes to
+ * `onError` and keeps no other from being told.
+ */
+export function changeListeners(onError: (error: unknown) => void): ChangeListeners {
   const listeners = new Set<{ readonly listener: () => void }>()
   return {
     listen(listener) {
@@ -18,7 +21,13 @@ export function changeListeners(): ChangeListeners {
       }
     },
     notify() {
-      for (const { listener } of [...listeners]) listener()
+      for (const { listener } of Array.from(listeners)) {
+        try {
+          listener()
+        } catch (error) {
+          onError(error)
+        }
+      }
     },
   }
 }

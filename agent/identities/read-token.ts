@@ -39,6 +39,7 @@ export function readToken(
   const { header, claims } = decoded(wire.token)
   const expiresAt = Number(wire.expiresAt) * 1000
   const said = [claims['aud']].flat()
+  const keyId = header['kid']
   if (claims['sub'] !== entry.spiffeId) throw unusable('token names another SPIFFE ID')
   if (!audience.every((name) => said.includes(name))) throw unusable('token lacks an audience')
   if (wire.issuedAt <= 0n || wire.expiresAt <= wire.issuedAt)
@@ -51,7 +52,7 @@ export function readToken(
     entry,
     audience,
     token: wire.token,
-    keyId: String(header['kid'] ?? ''),
+    keyId: typeof keyId === 'string' ? keyId : '',
     expiresAt,
     refreshAt: drawMoment({ life, now, random }),
     oldAt: expiresAt - life * OLD,

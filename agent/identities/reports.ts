@@ -10,9 +10,9 @@ export interface Reports {
   readonly onReport: Listen
 }
 
-export function snapshotReports(): Reports {
+export function snapshotReports(onError: (error: unknown) => void): Reports {
   const byProxy = new Map<string, SnapshotReport>()
-  const listeners = changeListeners()
+  const listeners = changeListeners(onError)
   let announced = false
   const announce = () => {
     if (announced) return

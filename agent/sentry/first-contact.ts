@@ -73,7 +73,7 @@ export function firstContact(options: FirstContactOptions): FirstContact {
     },
     async refused(error) {
       refusedSvid = store.current()
-      if (error.code === 'CS_BANNED_BY_SENTRY') {
+      if (error.code === 'CS_BANNED_BY_SENTRY' && !store.isBanned()) {
         log.error({ code: error.code }, 'banned by the sentry, nothing is served any more')
         await store.wipe()
       }

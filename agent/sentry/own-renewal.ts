@@ -12,7 +12,12 @@ import type { Connection } from './connection.js'
 import { requestKey } from './csr.js'
 import type { Dialler } from './dialling.js'
 import type { Line } from './line.js'
-import { hasExpired, type OwnIdentityStore, readOwnIdentity } from './own-identity.js'
+import {
+  hasExpired,
+  type OwnIdentity,
+  type OwnIdentityStore,
+  readOwnIdentity,
+} from './own-identity.js'
 import { endsOwnSvid } from './refusal.js'
 
 export interface OwnRenewalOptions {
@@ -73,7 +78,8 @@ export function ownRenewal(options: OwnRenewalOptions): OwnRenewal {
   async function attempt(signal: AbortSignal): Promise<number> {
     try {
       if (isDue()) await renewNow(signal)
-      if (isBehind()) options.handOver(await options.dialAny(store.current()?.svid, signal))
+      const own = store.current()
+      if (own && isBehind(own)) options.handOver(await options.dialAny(own.svid, signal))
       retry.reset()
       return untilDue()
     } catch (error) {
@@ -100,9 +106,9 @@ export function ownRenewal(options: OwnRenewalOptions): OwnRenewal {
   }
 
   /** Whether the connection in use presents an SVID that has a successor. */
-  function isBehind(): boolean {
+  function isBehind({ svid }: OwnIdentity): boolean {
     const connection = line.current()
-    return connection !== undefined && connection.identity !== store.current()?.svid
+    return connection !== undefined && connection.identity !== svid
   }
 
   async function renewNow(signal: AbortSignal): Promise<void> {

@@ -56,6 +56,7 @@ export function sentrySession(options: SessionOptions): Session {
   const line = sentryLine()
   const redial = exponentialBackoff({ ...REDIAL, random })
   const refused = exponentialBackoff({ ...REFUSED, random })
+  let inStint = false
   let endStint: (reason: Error) => void = () => {}
   /** Already up, to take the place of the connection in use. */
   let successor: Connection | undefined
@@ -67,7 +68,7 @@ export function sentrySession(options: SessionOptions): Session {
     onFailure: standing.report,
     onRefused: (error) => endStint(error),
     handOver(connection) {
-      successor?.close()
+      if (!inStint) return connection.close()
       successor = connection
       line.opened(connection)
       endStint(new HandedOver())
@@ -100,7 +101,11 @@ export function sentrySession(options: SessionOptions): Session {
     const connection = successor ?? (await open(contact, signal))
     successor = undefined
     using limit = childOf(signal)
-    endStint = (reason) => limit.controller.abort(reason)
+    endStint = (reason) => {
+      inStint = false
+      limit.controller.abort(reason)
+    }
+    inStint = true
     line.opened(connection)
     renewal.connected()
     try {
@@ -113,6 +118,7 @@ export function sentrySession(options: SessionOptions): Session {
     } catch (error) {
       if (!(error instanceof HandedOver)) throw refusalOf(error)
     } finally {
+      inStint = false
       endStint = () => {}
       connection.close()
     }

@@ -24,7 +24,7 @@ export function heldBundle(
 export function heldSvid(
   authority: TestAuthority,
   held: HeldEntry,
-  { renewAt = Number.POSITIVE_INFINITY, ttlMs = 3_600_000 } = {},
+  { renewAt = Number.MAX_SAFE_INTEGER, ttlMs = 3_600_000 } = {},
 ): HeldSvid {
   const svid = authority.issueX509({ id: held.spiffeId, ttlMs })
   return {

@@ -168,7 +168,7 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
   let sent = 0
   const now = () => clock.now().getTime()
   const happened = () => {
-    for (const watcher of [...watchers]) watcher()
+    for (const watcher of Array.from(watchers)) watcher()
   }
 
   // --- TLS ---------------------------------------------------------------------------------------

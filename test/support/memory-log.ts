@@ -17,7 +17,7 @@ export function memoryLog(): MemoryLog {
   const watchers = new Set<() => void>()
   const write = (level: LogLine['level'], base: LogFields) => (fields: LogFields, text: string) => {
     lines.push({ ...base, ...fields, level, message: text })
-    for (const watcher of [...watchers]) watcher()
+    for (const watcher of Array.from(watchers)) watcher()
   }
   const logger = (base: LogFields): Log => ({
     debug: write('debug', base),
