@@ -86,8 +86,8 @@ export function sourceMatches(
   aliases: Aliases,
 ): boolean {
   if (caller === undefined) return source === 'unauthenticated'
-  if (source === 'any' || source === caller) return true
-  if (!source.includes('{') && aliases.size === 0) return false
+  if (source === 'any') return true
+  if (!source.includes('{') && aliases.size === 0) return source === caller
   const parts = /^spiffe:\/\/([^/]+)\/(.+)$/.exec(source)
   if (parts === null) return false
   const [, name = '', pattern = ''] = parts

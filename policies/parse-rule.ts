@@ -18,7 +18,7 @@ import type { Action, Operation, Rule, Selector } from './policy.js'
 import { sourceFault } from './selectors.js'
 
 /** A rule becomes one entry per source and pattern; more than these of one rule are refused. */
-const MAX_COMBINATIONS = 16_384
+const MAX_COMBINATIONS = 65_536
 const MAX_METHODS = 32
 const MAX_REASON = 1024
 

@@ -37,6 +37,7 @@ export function readYaml({ text, source }: YamlText): readonly Located[] {
     throw new PolicyError('CS_POLICY_MALFORMED', `${source}: longer than ${MAX_BYTES} bytes`)
   }
   const lines = new LineCounter()
+  lines.addNewLine(0)
   const reader: Reader = {
     source,
     placeAt: (offset) => {
