@@ -74,7 +74,7 @@ function optionsFrom(settings: SentrySettings, trustDomain: TrustDomain): FromSe
       aliases: policy.trust_domain_groups,
     }),
     lifetimes: lifetimesFrom(settings),
-    rs256Audiences: jwt.rs256_audiences,
+    ...(jwt.rs256_audiences && { rs256Audiences: jwt.rs256_audiences }),
     ...(names.length > 0 && { names }),
     ...(jwt.issuer !== undefined && { jwtIssuer: jwt.issuer }),
     ...(!settings.rate_limits && { rateLimits: 'off' }),

@@ -108,7 +108,7 @@ export const sentrySettings = {
         },
         jwt_key: {
           kind: 'duration',
-          default: '7d',
+          default: '365d',
           minimum: '1m',
           description: 'Of a key that signs JWT-SVIDs',
         },
@@ -122,8 +122,8 @@ export const sentrySettings = {
         rs256_audiences: {
           kind: 'list',
           items: { kind: 'text', description: 'An audience' },
-          default: [],
-          description: 'Audiences whose tokens are signed with RS256 instead of ES256',
+          description:
+            'Audiences whose tokens are signed with RS256 instead of ES256; those of AWS and Azure unless set',
         },
       },
     },
