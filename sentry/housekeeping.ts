@@ -1,5 +1,6 @@
 import type { Clock } from '../platform/clock.js'
 import type { Log } from '../platform/log.js'
+import type { TrustDomain } from '../spiffe/index.js'
 import { codeOf } from './api/reply.js'
 import { agentTable } from './attestation/agent-record.js'
 import { pruneJoinTokens } from './attestation/join-token.js'
@@ -9,7 +10,6 @@ import type { OwnIdentity } from './own-identity.js'
 import type { ReportBook } from './policy/reports.js'
 import { pruneEntries } from './registration/register.js'
 import type { SentryState } from './state.js'
-import type { TrustDomain } from '../spiffe/index.js'
 
 export interface HousekeepingOptions extends SentryState {
   readonly trustDomain: TrustDomain

@@ -20,7 +20,10 @@ export function measuredPipeline(
       metrics.issued({ type, vouchedBy: voucherOf(request) })
       return issued
     } catch (error) {
-      metrics.issueFailed({ type, reason: error instanceof SentryError ? error.code : 'CS_INTERNAL' })
+      metrics.issueFailed({
+        type,
+        reason: error instanceof SentryError ? error.code : 'CS_INTERNAL',
+      })
       throw error
     }
   }

@@ -12,7 +12,10 @@ export interface OwnIdentity {
 /** Throws what issuing throws. */
 export function ownIdentity(
   pipeline: IssuePipeline,
-  options: OwnIdentityRequest & { readonly clock: Clock; readonly onRenewed: (svid: X509Svid) => void },
+  options: OwnIdentityRequest & {
+    readonly clock: Clock
+    readonly onRenewed: (svid: X509Svid) => void
+  },
 ): OwnIdentity {
   const { clock, onRenewed, ...request } = options
   let held = pipeline.signingIdentity(request)

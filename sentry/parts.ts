@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import type { Metrics } from '../platform/metrics.js'
-import { makeSpiffeId, peerVerifier, type PeerVerifier, type SpiffeId } from '../spiffe/index.js'
+import { makeSpiffeId, type PeerVerifier, peerVerifier, type SpiffeId } from '../spiffe/index.js'
 import { authorization } from './api/authorization.js'
 import { type CallerBook, callerBook } from './api/caller.js'
 import type { ApiContext, SvidLifetimes } from './api/context.js'
@@ -74,7 +74,15 @@ export function buildParts(options: PartsOptions): Parts {
   })
 
   const api: ApiContext = {
-    ...{ trustDomain, datastore, authorized, pipeline, audit, metrics, clock, random, log },
+    trustDomain,
+    datastore,
+    authorized,
+    pipeline,
+    audit,
+    metrics,
+    clock,
+    random,
+    log,
     attestors: new Map([['join_token', joinTokenAttestor({ datastore, clock })]]),
     lifetimes: options.svidLifetimes,
     limits: serviceLimits(options.rateLimits, clock),
@@ -83,10 +91,21 @@ export function buildParts(options: PartsOptions): Parts {
   const now = () => clock.now()
   return {
     ...identity,
-    ...{ hub, reports, metrics, callers, policies: documents },
+    hub,
+    reports,
+    metrics,
+    callers,
+    policies: documents,
     verifier: peerVerifier({ bundles: options.bundles }),
     servers: servers({
-      ...{ api, callers, datastore, authorized, signer, reports, hub, trustDomain },
+      api,
+      callers,
+      datastore,
+      authorized,
+      signer,
+      reports,
+      hub,
+      trustDomain,
       policies: documents,
       stopping: options.stopping,
       authorization: authorization({ datastore, trustDomain, now, adminIds: options.adminIds }),

@@ -4,7 +4,11 @@ import type { Metrics } from '../platform/metrics.js'
 import type { SpiffeId, TrustBundle, TrustDomain } from '../spiffe/index.js'
 import { listenOnAdminSocket } from './api/admin-socket.js'
 import type { SvidLifetimes } from './api/context.js'
-import { type ConnectionLimits, listenOnNetwork, type NetworkListener } from './api/network-listener.js'
+import {
+  type ConnectionLimits,
+  listenOnNetwork,
+  type NetworkListener,
+} from './api/network-listener.js'
 import { codeOf } from './api/reply.js'
 import { injectorOf } from './api/servers.js'
 import { defaultRateLimits, type RateLimits } from './api/service-limits.js'
@@ -128,7 +132,8 @@ async function start(options: SentryOptions, closing: Closers): Promise<RunningS
   })
   const parts = buildParts({
     ...options,
-    ...{ state, svidLifetimes },
+    state,
+    svidLifetimes,
     names: options.names ?? thisMachine,
     adminIds: new Set(options.adminIds),
     rateLimits: options.rateLimits === 'off' ? noLimits : (options.rateLimits ?? defaultRateLimits),
@@ -141,7 +146,12 @@ async function start(options: SentryOptions, closing: Closers): Promise<RunningS
   const listening = await listen(options, { parts, closing })
   listener = listening.network
   const house = keepHouse({
-    ...{ ...state, trustDomain, clock, log, reports: parts.reports, metrics: parts.metrics },
+    ...state,
+    trustDomain,
+    clock,
+    log,
+    reports: parts.reports,
+    metrics: parts.metrics,
     identities: [parts.serverIdentity, parts.policySigner],
   })
   closing.defer(() => house.stop())
@@ -157,7 +167,8 @@ async function start(options: SentryOptions, closing: Closers): Promise<RunningS
     adminSocket: listening.admin.path,
     bundle: () => ownBundle(state, trustDomain),
     ready: judge,
-    status: () => statusOf({ state, parts, trustDomain, connections: listening.network.connections() }),
+    status: () =>
+      statusOf({ state, parts, trustDomain, connections: listening.network.connections() }),
     close,
     [Symbol.asyncDispose]: close,
   }

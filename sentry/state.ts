@@ -65,7 +65,9 @@ export async function openState(options: StateOptions, closing: Closers): Promis
     }),
     // The datastore comes first, so a bundle in it says that there were authorities.
     mustExist: datastore.view(bundleTable).get(trustDomain) !== undefined,
-    ...{ clock, random, audit },
+    clock,
+    random,
+    audit,
     ...options.lifetimes,
   })
   await publishOwnBundle({ datastore, authorities, trustDomain })

@@ -1,4 +1,9 @@
-import { type BundleSource, bundleNotFound, type TrustBundle, type TrustDomain } from '../spiffe/index.js'
+import {
+  type BundleSource,
+  bundleNotFound,
+  type TrustBundle,
+  type TrustDomain,
+} from '../spiffe/index.js'
 
 export interface BundleChange {
   readonly trustDomain: TrustDomain

@@ -9,7 +9,9 @@ import type {
   StatusResponse,
   StoredDocument,
 } from '../../proto/gen/countersign/policy/v1/policy.js'
+import { parseSpiffeId } from '../../spiffe/index.js'
 import { SentryError } from '../errors.js'
+import { latch } from '../latch.js'
 import type { DocumentOutcome, Policies, PolicyChange } from '../policy/policies.js'
 import { nameOfDocument, type PolicyDocument, policyTargetTable } from '../policy/policy-record.js'
 import type { ReportBook } from '../policy/reports.js'
@@ -19,7 +21,6 @@ import { nameOf } from './caller.js'
 import type { ApiContext } from './context.js'
 import type { CallContext, Conversation, ServerCalls } from './server-calls.js'
 import { prefixed } from './wire/prefixed.js'
-import { parseSpiffeId } from '../../spiffe/index.js'
 
 export interface PolicyServiceOptions {
   readonly api: ApiContext
@@ -74,35 +75,24 @@ async function watchStatus(
   { api, policies, reports, stopping }: PolicyServiceOptions,
   stream: Conversation<never, StatusResponse>,
 ): Promise<void> {
-  let changed = true
-  let wake = () => {}
-  const mark = () => {
-    changed = true
-    wake()
-  }
+  const changed = latch({ opened: true })
   const stops = [
-    reports.onChange(mark),
+    reports.onChange(() => changed.open()),
     api.datastore.onChange((changes) => {
-      if (changes.some(({ table }) => concerned.has(table.kind))) mark()
+      if (changes.some(({ table }) => concerned.has(table.kind))) changed.open()
     }),
   ]
   const over = AbortSignal.any([stream.signal, stopping])
-  over.addEventListener('abort', mark, { once: true })
+  over.addEventListener('abort', () => changed.open(), { once: true })
   let last = ''
   try {
-    while (!over.aborted) {
-      changed = false
+    for (await changed.passed(); !over.aborted; await changed.passed()) {
       const status = statusOf(policies, reports)
       const shown = JSON.stringify(status, (_, value: unknown) =>
         typeof value === 'bigint' ? String(value) : value,
       )
       if (shown !== last) await stream.write(status)
       last = shown
-      while (!changed) {
-        await new Promise<void>((resolve) => {
-          wake = resolve
-        })
-      }
     }
     if (stopping.aborted) throw new SentryError('CS_SHUTTING_DOWN', 'the sentry is stopping')
   } finally {

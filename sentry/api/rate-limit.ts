@@ -1,5 +1,5 @@
 import type { Clock } from '../../platform/clock.js'
-import { SentryError } from '../errors.js'
+import type { SentryError } from '../errors.js'
 
 export interface RateLimit {
   readonly perSecond: number

@@ -9,6 +9,7 @@ import {
 } from '@grpc/grpc-js'
 import type { Log } from '../../platform/log.js'
 import { SentryError } from '../errors.js'
+import { latch } from '../latch.js'
 import type { Authorization } from './authorization.js'
 import type { Caller, CallerBook } from './caller.js'
 import { codeOf, replyTo } from './reply.js'
@@ -144,22 +145,22 @@ function conversation<Request, Response>(
 ): Conversation<Request, Response> {
   const gone = new AbortController()
   const received: Request[] = []
+  const arrival = latch({ opened: false })
   let said = false
-  let notify = () => {}
 
   call.on('cancelled', () => gone.abort(callIsOver()))
   call.on('error', () => gone.abort(callIsOver()))
   call.on('close', () => gone.abort(callIsOver()))
-  gone.signal.addEventListener('abort', () => notify(), { once: true })
+  gone.signal.addEventListener('abort', () => arrival.open(), { once: true })
   if ('on' in call && 'pause' in call) {
     call.on('data', (message: Request) => {
       received.push(message)
       call.pause()
-      notify()
+      arrival.open()
     })
     call.on('end', () => {
       said = true
-      notify()
+      arrival.open()
     })
     call.pause()
   }
@@ -168,15 +169,13 @@ function conversation<Request, Response>(
     caller,
     signal: gone.signal,
     async read() {
-      while (received.length === 0 && !said) {
+      for (;;) {
+        const next = received.shift()
+        if (next !== undefined || said) return next
         gone.signal.throwIfAborted()
-        const arrival = new Promise<void>((resolve) => {
-          notify = resolve
-        })
         if ('resume' in call) call.resume()
-        await arrival
+        await arrival.passed()
       }
-      return received.shift()
     },
     write: (response) =>
       new Promise((resolve, reject) => {

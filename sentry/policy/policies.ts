@@ -161,7 +161,7 @@ function removeDocument(draft: Draft, ref: DocumentRef): Touched {
 /** Another version of the compiler may file documents elsewhere. */
 function fileAgain(draft: Draft, compiler: PolicyCompiler): void {
   const documents = draft.table(policyTable)
-  for (const document of [...documents.values()]) {
+  for (const document of Array.from(documents.values())) {
     const keys = compiler.keysOfDocument(document)
     if (keys.join('\n') !== document.keys.join('\n')) documents.put({ ...document, keys })
   }

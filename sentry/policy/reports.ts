@@ -1,5 +1,5 @@
-import type { SnapshotReport } from '../../proto/gen/countersign/policy/v1/policy.js'
 import type { Clock } from '../../platform/clock.js'
+import type { SnapshotReport } from '../../proto/gen/countersign/policy/v1/policy.js'
 import type { SpiffeId } from '../../spiffe/index.js'
 
 /** What a proxy says it enforces, and through which agent. */
@@ -18,7 +18,10 @@ export interface ReportBook {
   enter(agent: SpiffeId): Reporter
   all(): readonly ProxyReport[]
   /** Forgets agents that left before `at`, in milliseconds since 1970, or are gone for good. */
-  forget(options: { readonly leftBefore: number; readonly gone: (agent: SpiffeId) => boolean }): void
+  forget(options: {
+    readonly leftBefore: number
+    readonly gone: (agent: SpiffeId) => boolean
+  }): void
   onChange(listener: () => void): () => void
 }
 

@@ -2,6 +2,7 @@ import type { SpiffeId, TrustDomain } from '../../../spiffe/index.js'
 import type { PresentedSvid } from '../../attestation/agents.js'
 import { bundleTable } from '../../bundles/bundle-record.js'
 import type { Datastore } from '../../datastore/datastore.js'
+import { latch } from '../../latch.js'
 import type { Policies } from '../../policy/policies.js'
 import type { SnapshotSigner } from '../../policy/snapshot-signer.js'
 import type { AuthorizedEntries } from '../../registration/authorized.js'
@@ -40,7 +41,7 @@ export function follower(agent: PresentedSvid, options: FollowerOptions): Follow
   let names: Names = { trustDomains: new Set(), targets: new Set() }
   let ended = false
   let failure: Error | undefined
-  let wake = () => {}
+  const wake = latch({ opened: true })
 
   return {
     agent,
@@ -48,19 +49,15 @@ export function follower(agent: PresentedSvid, options: FollowerOptions): Follow
     runs: (target) => names.targets.has(target),
     mark(part) {
       marks.add(part)
-      wake()
+      wake.open()
     },
     end(error) {
       if (!ended) failure = error
       ended = true
-      wake()
+      wake.open()
     },
     async marked() {
-      while (marks.size === 0 && !ended) {
-        await new Promise<void>((resolve) => {
-          wake = resolve
-        })
-      }
+      await wake.passed()
       if (failure) throw failure
       return !ended
     },

@@ -21,9 +21,7 @@ export interface UpdatesHub {
 /** Followers that are woken before other work gets its turn. */
 const WAKE_AT_ONCE = 64
 
-export function updatesHub(
-  options: Pick<FollowerOptions, 'datastore' | 'authorized'>,
-): UpdatesHub {
+export function updatesHub(options: Pick<FollowerOptions, 'datastore' | 'authorized'>): UpdatesHub {
   const { datastore, authorized } = options
   const followers = new Map<SpiffeId, Set<Follower>>()
   const waiting = new Map<Follower, Set<Part>>()

@@ -5,7 +5,7 @@ import type {
 import { type PresentedSvid, setAgentVersion } from '../../attestation/agents.js'
 import { SentryError } from '../../errors.js'
 import type { ReportBook, Reporter } from '../../policy/reports.js'
-import { agentIdOf, type ApiContext } from '../context.js'
+import { type ApiContext, agentIdOf } from '../context.js'
 import { within } from '../deadline.js'
 import type { Conversation } from '../server-calls.js'
 import { type Follower, type FollowerOptions, follower } from './follower.js'

@@ -2,10 +2,10 @@
  * Keeps the fields whose bit is set, and those that are never masked. Without a mask all are kept. What
  * is left out has its default, which protobuf does not send.
  */
-export function masked<Message extends object, Mask extends object>(
+export function masked<Message extends object>(
   message: Message,
   options: {
-    readonly mask: Mask | undefined
+    readonly mask: object | undefined
     readonly defaults: Message
     readonly always: readonly (keyof Message)[]
   },

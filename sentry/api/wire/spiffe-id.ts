@@ -1,4 +1,4 @@
-import { SPIFFEID } from '../../../proto/gen/spire/api/types/types.js'
+import type { SPIFFEID } from '../../../proto/gen/spire/api/types/types.js'
 import {
   parseTrustDomain,
   pathOf,
