@@ -2,6 +2,7 @@ import type { Random } from '../../platform/random.js'
 import type { X509SVID } from '../../proto/gen/spire/api/types/types.js'
 import { trustDomainOf } from '../../spiffe/index.js'
 import { AgentError } from '../errors.js'
+import type { RequestedKey } from '../sentry/csr.js'
 import { skewed } from '../sentry/peer.js'
 import { readX509Svid, unusable } from '../sentry/wire.js'
 import type { Held, HeldSvid } from './held.js'
@@ -19,13 +20,13 @@ export function svidReader(options: {
   readonly random: Random
 }): (
   wire: X509SVID,
-  wanted: { readonly entry: HeldEntry; readonly privateKeyDer: Uint8Array },
+  wanted: { readonly entry: HeldEntry; readonly key: RequestedKey },
 ) => HeldSvid {
   const { held, now, random } = options
   const judges = new Map<string, ReturnType<typeof trustJudge>>()
 
-  return (wire, { entry, privateKeyDer }) => {
-    const svid = readX509Svid(wire, { privateKeyDer, hint: entry.hint })
+  return (wire, { entry, key }) => {
+    const svid = readX509Svid(wire, { key, hint: entry.hint })
     if (svid.id !== entry.spiffeId) {
       throw unusable(`sentry issued ${svid.id} where ${entry.spiffeId} was due`)
     }
@@ -37,7 +38,7 @@ export function svidReader(options: {
       throw skewed(`the new SVID for ${svid.id} has already ended by this clock`)
     return {
       svid,
-      privateKeyDer,
+      privateKeyDer: key.privateKeyDer,
       revision: entry.revision,
       createdAt: entry.createdAt,
       renewAt: drawRenewal({ svid, now, random }),

@@ -113,10 +113,10 @@ export function x509Keeper(options: X509KeeperOptions): X509Keeper {
     const read = svidReader({ held: held(), now: now(), random })
     const issued = new Map<string, HeldSvid>()
     for (const [index, entry] of batch.entries()) {
-      const privateKeyDer = keys[index]?.privateKeyDer
+      const key = keys[index]
       const answer = answers[index]
-      if (!privateKeyDer || !answer) continue
-      const outcome = outcomeOf(answer, (svid) => read(svid, { entry, privateKeyDer }))
+      if (!key || !answer) continue
+      const outcome = outcomeOf(answer, (svid) => read(svid, { entry, key }))
       if (outcome instanceof AgentError) itemFailed(entry, outcome)
       else issued.set(entry.id, outcome)
       if (index % SLICE === SLICE - 1) await new Promise((resolve) => setImmediate(resolve))

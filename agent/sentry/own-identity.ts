@@ -38,12 +38,15 @@ export function readOwnIdentity(
   },
 ): OwnIdentity {
   const { key, trustDomain, now, random } = options
-  const { privateKeyDer } = key
-  const own = readX509Svid(svid, { privateKeyDer })
+  const own = readX509Svid(svid, { key })
   if (!isMemberOf(own.id, trustDomain)) {
     throw unusable(`sentry named this agent ${own.id}, outside of ${trustDomain}`)
   }
-  return { svid: own, privateKeyDer, renewAt: drawRenewal({ svid: own, now, random }) }
+  return {
+    svid: own,
+    privateKeyDer: key.privateKeyDer,
+    renewAt: drawRenewal({ svid: own, now, random }),
+  }
 }
 
 export function hasExpired({ svid }: OwnIdentity, now: number): boolean {

@@ -1,11 +1,11 @@
 import { createPublicKey } from 'node:crypto'
 import type { Bundle, Entry, SPIFFEID, X509SVID } from '../../proto/gen/spire/api/types/types.js'
 import {
+  assertLeafProfile,
   type JwtAuthority,
   makeSpiffeId,
   parseCertificate,
   parseTrustDomain,
-  parseX509Svid,
   pathOf,
   type SpiffeId,
   type TrustDomain,
@@ -14,6 +14,7 @@ import {
 import { AgentError } from '../errors.js'
 import type { HeldBundle } from '../identities/held.js'
 import type { HeldEntry, Selector } from '../identities/identities.js'
+import type { RequestedKey } from './csr.js'
 
 const MAX_ENTRY_ID_LENGTH = 255
 
@@ -62,16 +63,28 @@ export function readBundle(bundle: Bundle): HeldBundle {
   })
 }
 
-/** Reads what was issued for a key of ours. Throws `CS_SENTRY_RESPONSE_INVALID`. */
+/**
+ * Reads what was issued for a key of ours: a leaf as the profile wants it, with our key in it. That the
+ * rest of the chain leads anywhere is for whoever has the bundle to see. Throws `CS_SENTRY_RESPONSE_INVALID`.
+ */
 export function readX509Svid(
   svid: X509SVID | undefined,
-  { privateKeyDer, hint }: { readonly privateKeyDer: Uint8Array; readonly hint?: string },
+  { key, hint }: { readonly key: IssuedKey; readonly hint?: string },
 ): X509Svid {
   return reading('issued certificate', () => {
-    if (!svid || svid.certChain.length === 0) throw unusable('chain is missing')
-    return parseX509Svid({ chain: svid.certChain, privateKeyDer, ...(hint && { hint }) })
+    const [leaf, ...issuers] = svid?.certChain.map(parseCertificate) ?? []
+    if (!leaf) throw unusable('chain is missing')
+    const id = assertLeafProfile(leaf)
+    if (Buffer.compare(leaf.publicKeyInfo, key.publicKeyInfo) !== 0) {
+      throw unusable('it is for another key')
+    }
+    const { privateKey } = key
+    return { id, chain: [leaf, ...issuers], privateKey, ...(hint && { hint }) }
   })
 }
+
+/** The key that a request was made for. */
+export type IssuedKey = Pick<RequestedKey, 'privateKey' | 'publicKeyInfo'>
 
 /** Reads a trust domain that may be written as a SPIFFE ID, as SPIRE allows. */
 export function readTrustDomain(text: string): TrustDomain {

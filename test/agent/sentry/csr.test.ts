@@ -16,6 +16,14 @@ test('a request is signed by the key it carries, and the key is the one that is 
   expect(kept.asymmetricKeyDetails).toEqual({ namedCurve: 'prime256v1' })
 })
 
+test('the key is written as Node and OpenSSL write it', async () => {
+  const { privateKey, privateKeyDer, publicKeyInfo } = await requestKey()
+  expect(Buffer.from(privateKeyDer)).toEqual(privateKey.export({ format: 'der', type: 'pkcs8' }))
+  expect(Buffer.from(publicKeyInfo)).toEqual(
+    createPublicKey(privateKey).export({ format: 'der', type: 'spki' }),
+  )
+})
+
 test('a request asks for nothing but its key: no name and no attributes', async () => {
   const { csr } = await requestKey()
   const [info] = sequenceItems(readElement(csr))

@@ -2,9 +2,8 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { readBundle, readEntry, readX509Svid } from '../../../agent/sentry/wire.js'
 import { Bundle, Entry } from '../../../proto/gen/spire/api/types/types.js'
-import { parseTrustDomain } from '../../../spiffe/index.js'
+import { parseTrustDomain, type X509Svid } from '../../../spiffe/index.js'
 import { testAuthority } from '../../support/authority.js'
-import { pkcs8Of } from '../../support/certificate.js'
 import { entry, wireBundle } from '../../support/fake-sentry.js'
 
 const trustDomain = parseTrustDomain('prod.example')
@@ -119,22 +118,29 @@ describe('a bundle', () => {
 
 describe('an issued SVID', () => {
   const svid = authority.issueX509({ id: '/web' })
-  const privateKeyDer = pkcs8Of(svid.privateKey)
+  const keyOf = ({ privateKey, chain: [{ publicKeyInfo }] }: X509Svid) => ({
+    privateKey,
+    publicKeyInfo,
+  })
   const wire = (certChain: Uint8Array[]) => ({ certChain, id: undefined, expiresAt: 0n, hint: '' })
   const ders = svid.chain.map(({ der }) => der)
+  const key = keyOf(svid)
+  const other = keyOf(authority.issueX509({ id: '/web' }))
 
   test('is read with its key', () => {
-    expect(readX509Svid(wire(ders), { privateKeyDer }).id).toBe('spiffe://prod.example/web')
+    const read = readX509Svid(wire(ders), { key, hint: 'internal' })
+    expect(read).toMatchObject({ id: 'spiffe://prod.example/web', hint: 'internal' })
+    expect(read.privateKey).toBe(svid.privateKey)
   })
 
-  const other = pkcs8Of(authority.issueX509({ id: '/web' }).privateKey)
-  test.each<[string, Parameters<typeof readX509Svid>[0], Uint8Array]>([
-    ['that is missing', undefined, privateKeyDer],
-    ['without a chain', wire([]), privateKeyDer],
+  test.each<[string, Parameters<typeof readX509Svid>[0], typeof key]>([
+    ['that is missing', undefined, key],
+    ['without a chain', wire([]), key],
     ['for another key', wire(ders), other],
-    ['with a broken certificate', wire([ders[0]!.subarray(0, 90)]), privateKeyDer],
-    ['that is a CA', wire([authority.issuer.certificate.der]), privateKeyDer],
-  ])('%s is refused', (_, issued, key) => {
-    expect(() => readX509Svid(issued, { privateKeyDer: key })).toThrow(unusable)
+    ['with a broken certificate', wire([ders[0]!.subarray(0, 90)]), key],
+    ['with a broken issuer', wire([ders[0]!, ders[1]!.subarray(0, 90)]), key],
+    ['that is a CA', wire([authority.issuer.certificate.der]), key],
+  ])('%s is refused', (_, issued, requested) => {
+    expect(() => readX509Svid(issued, { key: requested })).toThrow(unusable)
   })
 })
