@@ -92,27 +92,46 @@ interface HeldCaller extends AttestationOptions {
 }
 
 function heldCaller(held: HeldCaller): Caller {
-  const { process, handle, credentials, selectors } = held
+  const { process, handle, credentials } = held
   const { startTime } = process.stat()
-  const look = () => factsOf(held, startTime)
+  const closed = new AbortController()
+  let looking: Promise<AttestedCaller> | undefined
   return {
     pid: credentials.pid,
     uid: credentials.uid,
     heldBy: handle.origin,
     async attest(signal) {
       signal.throwIfAborted()
-      const facts = look()
-      const found = await askAll(held, { facts, process, signal })
+      // Its last look at the process is yet to come, so it answers also who asks only now.
+      looking ??= lookAt(held, startTime, closed.signal).finally(() => {
+        looking = undefined
+      })
+      const attested = await looking
       signal.throwIfAborted()
-      if (!sameProgram(look(), facts)) throw refused('process changed while it was looked at')
-      const all = [...selectors, ...found]
-      return { facts, selectors: all, key: keyOf(all) }
+      return attested
     },
     close() {
+      closed.abort(refused('connection is closed'))
       process.close()
       handle.close()
     },
   }
+}
+
+async function lookAt(
+  held: HeldCaller,
+  startTime: bigint,
+  signal: AbortSignal,
+): Promise<AttestedCaller> {
+  const { process, selectors } = held
+  const facts = factsOf(held, startTime)
+  const found = await askAll(held, { facts, process, signal })
+  assertStillThere(process, startTime)
+  if (!sameProgram(factsOf(held, startTime), facts)) {
+    throw refused('process changed while it was looked at')
+  }
+  const all = [...selectors, ...found]
+  return { facts, selectors: all, key: keyOf(all) }
 }
 
 /** Whether two looks at one process saw it run the same file under the same user and groups. */
@@ -121,15 +140,19 @@ export function sameProgram(a: ProcessFacts, b: ProcessFacts): boolean {
 }
 
 function factsOf({ process, handle, credentials }: HeldCaller, startTime: bigint): ProcessFacts {
-  const stat = process.stat()
   const status = process.status()
   const binary = process.binary()
   // Asked last: had the process ended before, nothing read above would be about it.
-  if (handle.hasExited() || stat.state === 'Z' || stat.state === 'X')
-    throw refused('process has ended')
-  if (stat.startTime !== startTime) throw refused('pid belongs to another process now')
+  if (handle.hasExited()) throw refused('process has ended')
   if (!sameIds(status, credentials)) throw refused('process has changed its user or groups')
   return { pid: credentials.pid, startTime, ...status, binary }
+}
+
+/** What the handle cannot tell: a process whose first thread has ended is about to be a zombie. */
+function assertStillThere(process: PinnedProcess, startTime: bigint): void {
+  const stat = process.stat()
+  if (stat.state === 'Z' || stat.state === 'X') throw refused('process has ended')
+  if (stat.startTime !== startTime) throw refused('pid belongs to another process now')
 }
 
 type Ids = Pick<PeerCredentials, 'uid' | 'gid' | 'groups'>

@@ -48,32 +48,43 @@ const chunk = Buffer.alloc(CHUNK_BYTES)
 
 /** Throws `CS_CALLER_NOT_ATTESTED`. */
 export function pinProcess(pid: number, procRoot = '/proc'): PinnedProcess {
-  const folder = openFolder(`${procRoot}/${pid}`)
-  let open = true
-
-  const path = (file: string) => {
-    // A closed descriptor may be another process's by now.
-    if (!open) throw gone('process is no longer held')
-    return `/proc/self/fd/${folder}/${file}`
+  const descriptors: number[] = []
+  const keep = (path: string, flags = constants.O_RDONLY) => {
+    const descriptor = openSync(path, flags)
+    descriptors.push(descriptor)
+    return descriptor
   }
-  const read = (file: string) => orGone(file, () => readText(path(file)))
-  return {
-    pid,
-    read,
-    stat: () => parseStat(read('stat')),
-    status: () => parseStatus(read('status')),
-    binary: () =>
-      whereAllowed(() => {
-        const stat = statSync(path('exe'), { bigint: true })
-        return { link: readlinkSync(path('exe')), file: fileKey(stat), version: versionKey(stat) }
-      }),
-    openBinary: () =>
-      whereAllowed(() => openSync(path('exe'), constants.O_RDONLY | constants.O_NONBLOCK)),
-    close() {
-      if (!open) return
-      open = false
-      closeSync(folder)
-    },
+  let open = true
+  const close = () => {
+    open = false
+    for (const descriptor of descriptors.splice(0)) closeSync(descriptor)
+  }
+  const held = (descriptor: number) => {
+    // A closed descriptor may be of something else by now.
+    if (!open) throw gone('process is no longer held')
+    return descriptor
+  }
+  try {
+    const folder = orGone('', () =>
+      keep(`${procRoot}/${pid}`, constants.O_RDONLY | constants.O_DIRECTORY),
+    )
+    const path = (file: string) => `/proc/self/fd/${held(folder)}/${file}`
+    // These two are read for every call, so they are opened once. They stay those of the process.
+    const stat = orGone('stat', () => keep(path('stat')))
+    const status = orGone('status', () => keep(path('status')))
+    return {
+      pid,
+      close,
+      stat: () => parseStat(orGone('stat', () => readAgain(held(stat)))),
+      status: () => parseStatus(orGone('status', () => readAgain(held(status)))),
+      read: (file) => orGone(file, () => readOnce(path(file))),
+      binary: () => whereAllowed(() => binaryAt(path('exe'))),
+      openBinary: () =>
+        whereAllowed(() => openSync(path('exe'), constants.O_RDONLY | constants.O_NONBLOCK)),
+    }
+  } catch (error) {
+    close()
+    throw error
   }
 }
 
@@ -87,25 +98,40 @@ export function versionKey({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): s
   return `${dev}:${ino}:${size}:${mtimeNs}:${ctimeNs}`
 }
 
-function openFolder(path: string): number {
-  return orGone('', () => openSync(path, constants.O_RDONLY | constants.O_DIRECTORY))
+function binaryAt(path: string): RunningBinary {
+  const stat = statSync(path, { bigint: true })
+  return { link: readlinkSync(path), file: fileKey(stat), version: versionKey(stat) }
 }
 
-function readText(path: string): string {
+function readOnce(path: string): string {
   const descriptor = openSync(path, constants.O_RDONLY)
   try {
-    const parts: Buffer[] = []
-    let total = 0
-    for (;;) {
-      const length = readSync(descriptor, chunk, 0, CHUNK_BYTES, null)
-      if (length === 0) return Buffer.concat(parts, total).toString('utf8')
-      total += length
-      if (total > MAX_PROC_BYTES) throw gone('a file under /proc is longer than any should be')
-      parts.push(Buffer.from(chunk.subarray(0, length)))
-    }
+    return readLong(descriptor)
   } finally {
     closeSync(descriptor)
   }
+}
+
+/** The whole file as it is now: from its start the kernel writes it anew. */
+function readAgain(descriptor: number): string {
+  const length = readSync(descriptor, chunk, 0, CHUNK_BYTES, 0)
+  if (length < CHUNK_BYTES) {
+    const text = chunk.toString('latin1', 0, length)
+    // Files of one record come in one piece, and these end in a line end.
+    if (text.endsWith('\n')) return text
+  }
+  return readLong(descriptor)
+}
+
+function readLong(descriptor: number): string {
+  const parts: Buffer[] = []
+  for (let total = 0; total <= MAX_PROC_BYTES; ) {
+    const length = readSync(descriptor, chunk, 0, CHUNK_BYTES, total)
+    if (length === 0) return Buffer.concat(parts, total).toString('utf8')
+    total += length
+    parts.push(Buffer.from(chunk.subarray(0, length)))
+  }
+  throw gone('a file under /proc is longer than any should be')
 }
 
 function orGone<Value>(file: string, act: () => Value): Value {

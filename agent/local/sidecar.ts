@@ -138,7 +138,7 @@ function viewOf(target: SpiffeId, caller: AttestedCaller, options: PolicyStreamO
     parts: snapshot ? [snapshot] : [],
     encode: () => FollowPolicyResponse.encode({ snapshot }).finish(),
   })
-  return { message, missing: [] }
+  return { message, missing: [], granted: () => ({ target, snapshot: snapshot !== undefined }) }
 }
 
 function assertEntitled(

@@ -62,12 +62,15 @@ export function whoOf(connection: Connection | undefined): LogFields {
   return { pid: caller.pid, uid: caller.uid, socket: path }
 }
 
-/** Aborts when the caller is gone or has cancelled. */
+/** One for all: every call ends with it, and making its stack trace would cost as much as the call. */
+const HUNG_UP = new Error('caller has hung up')
+
+/** Aborts when the caller is gone or has cancelled, or the call is over. */
 export function hangUpOf(
   call: Pick<ServerUnaryCall<unknown, unknown>, 'cancelled' | 'on'>,
 ): AbortSignal {
   const hungUp = new AbortController()
-  const abort = () => hungUp.abort(new Error('caller has hung up'))
+  const abort = () => hungUp.abort(HUNG_UP)
   if (call.cancelled) abort()
   else call.on('cancelled', abort)
   return hungUp.signal

@@ -62,6 +62,7 @@ export function connectionTable(options: ConnectionsOptions): Connections {
   const callsOf = counts()
   let count = 0
   let onEmpty: (() => void)[] = []
+  let warned = false
 
   const track = (address: string, connection: OpenConnection) => {
     const { caller, socket } = connection
@@ -97,6 +98,10 @@ export function connectionTable(options: ConnectionsOptions): Connections {
         caller.close()
         socket.destroy()
         return false
+      }
+      if (caller.heldBy === 'pid' && caller.pid !== 0 && !warned) {
+        warned = true
+        log.warn({}, 'kernel has no SO_PEERPIDFD: callers are held by pid')
       }
       count += 1
       const address = `connection-${count}`

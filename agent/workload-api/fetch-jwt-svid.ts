@@ -6,6 +6,9 @@ import { type Answer, type UnaryRequest, unaryHandler } from './calls.js'
 import type { IdentityContext } from './fetch-x509-svid.js'
 import { hintsOf } from './messages.js'
 
+/** Tokens that are in hand come sooner than this. */
+const SOON_NS = 5_000_000n
+
 /** A token for each identity of the caller, or for the one it names (Workload API §6.2.1). */
 export function fetchJwtSvid(context: IdentityContext) {
   return unaryHandler<JWTSVIDRequest, JWTSVIDResponse>(context, {
@@ -16,7 +19,7 @@ export function fetchJwtSvid(context: IdentityContext) {
 
 async function serve(
   { request, attest, signal }: UnaryRequest<JWTSVIDRequest>,
-  { identities, entitlements }: IdentityContext,
+  { identities, entitlements, clock }: IdentityContext,
 ): Promise<Answer<JWTSVIDResponse>> {
   const { audience, spiffeId } = request
   if (audience.length === 0 || audience.includes('')) {
@@ -26,6 +29,7 @@ async function serve(
   entitlements.assertReady()
 
   const entitled = entitlements.entriesOf(await attest())
+  const start = clock.hrtime()
   const hints = hintsOf(entitled)
   const entries = entitled.filter((entry) => wanted === undefined || entry.spiffeId === wanted)
   if (entries.length === 0) {
@@ -37,8 +41,10 @@ async function serve(
       return { spiffeId: entry.spiffeId, svid: token, hint: hints.get(entry) ?? '' }
     }),
   )
-  // The sentry may have taken its time, and the caller may be another program by now.
-  assertStillEntitled(entitlements.entriesOf(await attest()), entries)
+  if (clock.hrtime() - start > SOON_NS) {
+    // The sentry has taken its time, and the caller may be another program by now.
+    assertStillEntitled(entitlements.entriesOf(await attest()), entries)
+  }
   return { response: { svids }, granted: { spiffeIds: svids.map((svid) => svid.spiffeId) } }
 }
 

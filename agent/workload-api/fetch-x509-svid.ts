@@ -29,5 +29,6 @@ function viewOf(
     missing: entries
       .filter((entry) => !identities.x509Svid(entry))
       .map((entry) => (signal: AbortSignal) => identities.whenX509Svid(entry, signal)),
+    granted: () => ({ spiffeIds: entries.map(({ spiffeId }) => spiffeId) }),
   }
 }

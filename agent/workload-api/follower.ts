@@ -1,11 +1,11 @@
 import type { Clock } from '../../platform/clock.js'
-import type { Log } from '../../platform/log.js'
-import type { X509Svid } from '../../spiffe/index.js'
+import type { Log, LogFields } from '../../platform/log.js'
 import { type AttestedCaller, sameProgram } from '../attestation/caller.js'
 import { AgentError } from '../errors.js'
 import { whoOf } from './calls.js'
 import type { Connection } from './connections.js'
 import type { Message } from './messages.js'
+import { patience, type Wanted } from './patience.js'
 import { reasonOf, replyFor } from './replies.js'
 import type { StreamSink } from './stream-sink.js'
 
@@ -14,7 +14,9 @@ export interface View {
   /** Undefined while there is nothing to send. */
   readonly message: Message | undefined
   /** What would make the message complete, and can be waited for. */
-  readonly missing: readonly ((signal: AbortSignal) => Promise<X509Svid>)[]
+  readonly missing: readonly Wanted[]
+  /** What the log says is granted by it. */
+  readonly granted: () => LogFields
 }
 
 export interface FollowerOptions {
@@ -42,6 +44,8 @@ export interface Follower {
   dueAt: number | undefined
 }
 
+const CHANGED = new Error('state has changed')
+
 export function follower(options: FollowerOptions): Follower {
   const { rpc, connection, view, sink, log } = options
   const who = { rpc, ...whoOf(connection) }
@@ -61,19 +65,24 @@ export function follower(options: FollowerOptions): Follower {
     last = caller
     return caller
   }
-  const current = async () => {
-    using patience = patienceOf(options)
+  const isComplete = ({ message, missing }: View) =>
+    missing.length === 0 || (message !== undefined && sent !== undefined)
+  const completed = async () => {
+    using wait = patience({ ...options, over: sink.over })
     for (;;) {
       const seen = view(await attest())
-      const incomplete = seen.missing.length > 0 && (sent === undefined || !seen.message)
-      if (!incomplete || patience.lost()) return seen.message
+      if (isComplete(seen) || wait.lost()) return seen
       waiting = new AbortController()
-      await patience.wait(seen.missing, waiting.signal)
+      await wait.wait(seen.missing, waiting.signal)
       waiting = undefined
     }
   }
+  const current = async () => {
+    const seen = view(await attest())
+    return isComplete(seen) ? seen : completed()
+  }
   const deliverOnce = async () => {
-    const message = await current()
+    const { message, granted } = await current()
     if (sink.over.aborted) return
     if (!message) throw new AgentError('CS_SENTRY_UNAVAILABLE', 'no SVID of the caller is in hand')
     if (message.key === sent?.key) return
@@ -82,8 +91,8 @@ export function follower(options: FollowerOptions): Follower {
     const opened = sent === undefined
     sent = { key: message.key, bytes }
     if (same) return
-    if (opened) log.info({ ...who, bytes: bytes.length }, 'stream opened')
-    else log.debug({ ...who, bytes: bytes.length }, 'update sent')
+    if (opened) log.info({ ...who, ...granted() }, 'stream opened')
+    else log.debug({ ...who, ...granted() }, 'update sent')
     await sink.write(bytes)
   }
   const end = (error: unknown) => {
@@ -98,7 +107,7 @@ export function follower(options: FollowerOptions): Follower {
     end,
     async deliver() {
       again = true
-      waiting?.abort(new Error('state has changed'))
+      waiting?.abort(CHANGED)
       if (delivering) return
       delivering = true
       try {
@@ -123,33 +132,5 @@ export function follower(options: FollowerOptions): Follower {
         return 'refused'
       }
     },
-  }
-}
-
-interface Patience extends Disposable {
-  /** Waits until all is there, something has failed, time is up or there was a change. */
-  wait(missing: View['missing'], changed: AbortSignal): Promise<void>
-  /** Whether what is there has to do now. */
-  lost(): boolean
-}
-
-function patienceOf({ clock, sink, patienceMs }: FollowerOptions): Patience {
-  const done = new AbortController()
-  const signal = AbortSignal.any([sink.over, done.signal])
-  let lost = false
-  let timer: Promise<void> | undefined
-  return {
-    lost: () => lost,
-    async wait(missing, changed) {
-      timer ??= clock.sleep(patienceMs, signal).catch(() => undefined)
-      const heard = AbortSignal.any([signal, changed])
-      const answers = Promise.allSettled(missing.map((ask) => ask(heard)))
-      const outcome = await Promise.race([
-        answers.then(() => (changed.aborted ? 'changed' : 'answered')),
-        timer.then(() => 'late'),
-      ])
-      lost = outcome !== 'changed'
-    },
-    [Symbol.dispose]: () => done.abort(),
   }
 }

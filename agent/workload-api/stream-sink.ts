@@ -17,11 +17,14 @@ export interface SendingCall {
   on(event: 'cancelled' | 'close' | 'finish', listener: () => void): unknown
 }
 
+/** One for all, since making a stack trace for each stream is not free. */
+const OVER = new Error('stream is over')
+
 export function streamSink(call: SendingCall): StreamSink {
   const over = new AbortController()
   let release = () => {}
   const finish = () => {
-    over.abort(new Error('stream is over'))
+    over.abort(OVER)
     release()
   }
   if (call.cancelled) finish()

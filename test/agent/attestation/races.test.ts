@@ -232,6 +232,22 @@ describe('the path of a binary', () => {
 })
 
 describe('the hold on a process', () => {
+  test('is by its pid on an older kernel, and still ends with the process', async () => {
+    const kernel = linuxKernel()
+    const older = attestation({
+      attestors: [unixAttestor({ clock: systemClock })],
+      log: silentLog,
+      kernel: { ...kernel, handleOfPeer: (_, pid) => kernel.handleOfPid(pid) },
+    })
+    await using listener = await listen(older)
+    await using relay = await startRelay({ agentPath: listener.path, path: nextPath() })
+    const caller = await listener.caller()
+    expect(caller.heldBy).toBe('pid')
+    await expect(caller.attest(signal)).resolves.toBeDefined()
+    await relay.command('handover')
+    await expect(caller.attest(signal)).rejects.toMatchObject({ code: 'CS_CALLER_NOT_ATTESTED' })
+  })
+
   test('is of the socket itself where the kernel offers it', async () => {
     await using listener = await listen(attested)
     await using _ = await startRelay({ agentPath: listener.path, path: nextPath() })

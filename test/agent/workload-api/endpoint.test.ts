@@ -143,7 +143,12 @@ describe('the endpoint', () => {
     expect(lines).toEqual([
       {
         message: 'stream opened',
-        fields: expect.objectContaining({ rpc: 'FetchX509SVID', pid: 4711, uid: 1000 }),
+        fields: expect.objectContaining({
+          rpc: 'FetchX509SVID',
+          pid: 4711,
+          uid: 1000,
+          spiffeIds: ['spiffe://prod.example/web'],
+        }),
       },
       {
         message: 'call served',

@@ -56,7 +56,11 @@ function followBundles(identities: FakeIdentities, sink: StreamSink) {
     clock: fakeClock(),
     log: silentLog,
     patienceMs: 1000,
-    view: (caller) => ({ message: made.jwtBundles(entitled.entriesOf(caller)), missing: [] }),
+    view: (caller) => ({
+      message: made.jwtBundles(entitled.entriesOf(caller)),
+      missing: [],
+      granted: () => ({}),
+    }),
   })
   return { stream, attestation, made, entitled }
 }

@@ -7,6 +7,7 @@ import type {
 } from '../../../spiffe/workload-api/index.js'
 import { testAuthority } from '../../support/authority.js'
 import { fakeAttestation } from '../../support/fake-attestation.js'
+import { fakeClock } from '../../support/fake-clock.js'
 import { fakeIdentities, sentryAway } from '../../support/fake-identities.js'
 import { answer, received, security } from '../../support/local-client.js'
 import { type TestEndpoint, testEndpoint } from '../../support/local-endpoint.js'
@@ -106,19 +107,36 @@ describe('FetchJWTSVID', () => {
     })
   })
 
-  test('WE-21 looks at the caller again when the tokens are there', async () => {
+  test('WE-21 looks at the caller again when the tokens took a while', async () => {
     const identities = fakeIdentities({ entries: three })
     const attestation = fakeAttestation()
+    const clock = fakeClock()
     const jwtSvid: typeof identities.jwtSvid = async (request) => {
+      await clock.advance(6)
       attestation.exit()
       return identities.jwtSvid(request)
     }
-    await using endpoint = await testEndpoint({
-      identities: { ...identities, jwtSvid },
-      attestation,
-    })
+    const slow = { ...identities, jwtSvid }
+    await using endpoint = await testEndpoint({ identities: slow, attestation, clock })
     await expect(fetch(endpoint, ['orders'])).rejects.toMatchObject(denied)
     expect(identities.audiences).toHaveLength(3)
+  })
+
+  test('gives no token for an entry that went while it was made', async () => {
+    const identities = fakeIdentities({ entries: three })
+    const clock = fakeClock()
+    const jwtSvid: typeof identities.jwtSvid = async (request) => {
+      await clock.advance(6)
+      identities.setEntries(three.slice(1))
+      return identities.jwtSvid(request)
+    }
+    const slow = { ...identities, jwtSvid }
+    await using endpoint = await testEndpoint({
+      identities: slow,
+      attestation: fakeAttestation(),
+      clock,
+    })
+    await expect(fetch(endpoint, ['orders'])).rejects.toMatchObject(denied)
   })
 })
 
