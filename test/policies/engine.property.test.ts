@@ -19,7 +19,7 @@ import {
 import { type LinearQuestion, linearPolicy } from '../../policies/linear.js'
 import { buildSnapshot } from '../../policies/snapshot.js'
 import { parseSpiffeId, parseTrustDomain, type SpiffeId } from '../../spiffe/index.js'
-import { fc, RUNS, test } from './property.js'
+import { fc, test } from './property.js'
 
 /** Policies and requests out of few words, so that almost everything nearly matches. */
 const trustDomains = ['example.test', 'partner.test', 'acme', 'acme-old.test'] as const
@@ -149,13 +149,13 @@ const withNamespaces = <T extends { from: readonly Json[] }>(one: T): T => ({
   ),
 })
 
-type Draft = { readonly kind: string; readonly [name: string]: unknown }
+type Draft = { readonly kind: string; readonly [name: string]: Json | undefined }
 
 function documentsOf(drafts: readonly Draft[]): readonly PolicyDocument[] {
   const texts = drafts.map((draft, at) => {
     const name = `p${(at * 3) % 10}`
     const metadata = draft.kind === 'Guardrail' ? { name } : { name, namespace: 'a' }
-    return canonicalJson({ ...draft, metadata } as unknown as Json)
+    return canonicalJson({ ...draft, metadata })
   })
   return texts.map(documentFromJson)
 }
@@ -233,7 +233,7 @@ function ask(policy: CompiledPolicy, { caller, port, request, now }: LinearQuest
 /** Pairs of a policy and a request that are tried: each policy is asked many times. */
 const QUESTIONS = 50
 const questions = fc.array(question, { minLength: QUESTIONS, maxLength: QUESTIONS })
-const POLICIES = Math.ceil(Math.max(50_000, RUNS) / QUESTIONS)
+const POLICIES = 50_000 / QUESTIONS
 
 describe('for any policy', () => {
   test(
@@ -252,9 +252,9 @@ describe('for any policy', () => {
     'the order of documents and rules changes nothing',
     [documents, questions],
     (of, asked) => {
-      const reversed = [...of]
-        .reverse()
-        .map((one) => ('rules' in one ? { ...one, rules: [...one.rules].reverse() } : one))
+      const reversed = of
+        .toReversed()
+        .map((one) => ('rules' in one ? { ...one, rules: one.rules.toReversed() } : one))
       const there = compiledFor(target, { ...deployment, documents: of })
       const back = compiledFor(target, { ...deployment, documents: reversed })
       expect(back.id).toBe(there.id)

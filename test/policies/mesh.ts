@@ -65,7 +65,7 @@ export function mesh(
   const policies = new Map<string, CompiledPolicy>()
   const idOf = (name: string): SpiffeId => {
     if (name.startsWith('spiffe://')) return parseSpiffeId(name)
-    const [app = '', namespace = 'shop'] = name.split('/').reverse()
+    const [app = '', namespace = 'shop'] = name.split('/').toReversed()
     return idOfApp(layout, trustDomain, { namespace, app })
   }
   const policyFor = (app: string): CompiledPolicy => {
