@@ -8,7 +8,7 @@ import type { TrustBundle, TrustDomain } from '../spiffe/index.js'
 import { AgentError } from './errors.js'
 import { nothingHeld } from './identities/held.js'
 import type { Identities } from './identities/identities.js'
-import { watchAgent } from './metrics.js'
+import { watchAgent, watchSockets } from './metrics.js'
 import { assemble } from './parts.js'
 import { readinessOf, whenReady } from './readiness.js'
 import { type AgentState, readState } from './state.js'
@@ -28,7 +28,13 @@ export interface AgentOptions {
   readonly log: Log
   readonly metrics: Metrics
   /** Opens the local sockets; they are closed before anything else ends. */
-  readonly serve?: (identities: Identities) => Promise<AsyncDisposable>
+  readonly serve?: (identities: Identities) => Promise<LocalSockets>
+}
+
+/** What serves the workloads of this machine. */
+export interface LocalSockets extends AsyncDisposable {
+  /** Streams that are open. */
+  streams?(): number
 }
 
 export interface RunningAgent extends AsyncDisposable {
@@ -69,6 +75,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     await stop()
     throw error
   })
+  watchSockets(metrics, sockets)
   log.info({ trustDomain: options.trustDomain, agent: store.current()?.svid.id }, 'agent runs')
 
   const close = once(async () => {

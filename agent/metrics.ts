@@ -1,4 +1,5 @@
 import type { Metrics } from '../platform/metrics.js'
+import type { LocalSockets } from './agent.js'
 import type { Identities } from './identities/identities.js'
 import type { X509KeeperOptions } from './identities/x509-keeper.js'
 
@@ -37,6 +38,15 @@ export function watchAgent(metrics: Metrics, identities: Identities): void {
       collect: (gauge) => gauge.set(read()),
     })
   }
+}
+
+/** What the local sockets tell about themselves. */
+export function watchSockets(metrics: Metrics, sockets: LocalSockets | undefined): void {
+  metrics.gauge({
+    name: 'countersign_workload_api_streams',
+    help: 'Streams that workloads hold open on the local sockets',
+    collect: (gauge) => gauge.set(sockets?.streams?.() ?? 0),
+  })
 }
 
 /** Counts what became of requests for X.509-SVIDs. */

@@ -17,7 +17,7 @@ import {
   type OwnIdentityStore,
   readOwnIdentity,
 } from './own-identity.js'
-import { skewed } from './peer.js'
+import { inWords, skewed } from './peer.js'
 import type { UpdateReader } from './read-update.js'
 
 export interface FirstContactOptions {
@@ -58,6 +58,8 @@ export function firstContact(options: FirstContactOptions): FirstContact {
   const { store, evidence, clock, log } = options
   let refusedSvid: OwnIdentity | undefined
   let rejection: Error | undefined
+  /** The sentry has just issued this SVID, and by our clock it is not valid. */
+  let skewedSvid: { readonly own: OwnIdentity; readonly error: AgentError } | undefined
 
   return {
     async usableIdentity(signal) {
@@ -67,7 +69,7 @@ export function firstContact(options: FirstContactOptions): FirstContact {
       if (rejection) throw rejection
       const fresh = unspent()
       if (fresh) return await attestNow(fresh, signal)
-      if (expired) throw ownExpired()
+      if (expired) throw skewedSvid?.own === own ? skewedSvid.error : ownExpired()
       if (own) return own
       throw store.isBanned() ? banned() : evidenceMissing(evidence)
     },
@@ -89,7 +91,11 @@ export function firstContact(options: FirstContactOptions): FirstContact {
 
   async function attestNow(fresh: Shown, signal: AbortSignal): Promise<OwnIdentity> {
     try {
-      return await attestOnce(options, fresh, signal)
+      const own = await attestOnce(options, fresh, signal)
+      const error = skewOf(own, clock.now().getTime())
+      if (!error) return own
+      skewedSvid = { own, error }
+      throw error
     } catch (error) {
       if (error instanceof AgentError && error.code === 'CS_ATTESTATION_REJECTED') rejection = error
       throw error
@@ -117,7 +123,6 @@ async function attestOnce(
     const own = readOwnIdentity(svid, { key, trustDomain, now, random })
     await store.keep(own, shownId)
     log.info({ agent: own.svid.id, sentry: connection.address }, 'attested')
-    assertUsable(own, now)
     await fetchBundle(connection, options, signal)
     return own
   } finally {
@@ -125,11 +130,15 @@ async function attestOnce(
   }
 }
 
-/** The sentry has just signed it, so if it is not valid now the clocks differ. */
-function assertUsable(own: OwnIdentity, now: number): void {
+/** The sentry has just signed it, so if it is not valid now the clocks differ, and it tells by how much. */
+function skewOf(own: OwnIdentity, now: number): AgentError | undefined {
   const [leaf] = own.svid.chain
-  if (now < leaf.notBefore) throw skewed('this clock is behind: the new SVID is not valid yet')
-  if (hasExpired(own, now)) throw skewed('this clock is ahead: the new SVID has already ended')
+  const by = inWords(now - leaf.notBefore)
+  if (now < leaf.notBefore)
+    return skewed(`this clock is ${by} behind: the new SVID is not valid yet`)
+  if (hasExpired(own, now))
+    return skewed(`this clock is ${by} ahead: the new SVID has already ended`)
+  return undefined
 }
 
 /** From here on only what the sentry says itself is trusted. Without it the next connection brings it. */
