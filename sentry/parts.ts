@@ -31,7 +31,7 @@ export interface PartsOptions extends Omit<StateOptions, 'lifetimes'> {
   readonly rateLimits: RateLimits
   readonly jwtIssuer?: string
   readonly rs256Audiences?: readonly string[]
-  /** Aborts when the sentry stops. */
+  /** Aborts, with `CS_SHUTTING_DOWN`, when the sentry stops. */
   readonly stopping: AbortSignal
   /** New handshakes are to present it. */
   readonly onServerIdentity: () => void
@@ -83,6 +83,7 @@ export function buildParts(options: PartsOptions): Parts {
     clock,
     random,
     log,
+    stopping: options.stopping,
     attestors: new Map([['join_token', joinTokenAttestor({ datastore, clock })]]),
     lifetimes: options.svidLifetimes,
     limits: serviceLimits(options.rateLimits, clock),
@@ -107,7 +108,6 @@ export function buildParts(options: PartsOptions): Parts {
       hub,
       trustDomain,
       policies: documents,
-      stopping: options.stopping,
       authorization: authorization({ datastore, trustDomain, now, adminIds: options.adminIds }),
     }),
   }

@@ -237,8 +237,9 @@ async function stop(
   const { parts, listening, stopping } = running
   listening.network.stop()
   listening.admin.stop()
-  stopping.abort()
-  parts.hub.close(new SentryError('CS_SHUTTING_DOWN', 'the sentry is stopping'))
+  const reason = new SentryError('CS_SHUTTING_DOWN', 'the sentry is stopping')
+  stopping.abort(reason)
+  parts.hub.close(reason)
   await parts.servers.shutDown({ clock, graceMs })
 }
 

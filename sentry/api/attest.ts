@@ -126,11 +126,12 @@ async function ask(
 }
 
 function nextMessage(
-  { clock }: ApiContext,
+  { clock, stopping }: ApiContext,
   stream: Attestation,
 ): Promise<AttestAgentRequest | undefined> {
   const late = () => invalid('failed to receive request from stream: it took too long')
-  return within({ clock, ms: STEP_TIMEOUT_MS, signal: stream.signal, late }, stream.read())
+  const signals = [stream.signal, stopping]
+  return within({ clock, ms: STEP_TIMEOUT_MS, signals, late }, stream.read())
 }
 
 function refused(

@@ -30,6 +30,8 @@ export interface ApiContext {
   readonly limits: ServiceLimits
   readonly audit: AuditLog
   readonly metrics: SentryMetrics
+  /** Aborts, with `CS_SHUTTING_DOWN`, when the sentry stops. */
+  readonly stopping: AbortSignal
   readonly clock: Clock
   readonly random: Random
   readonly log: Log

@@ -19,6 +19,7 @@ import type { SnapshotSigner } from '../policy/snapshot-signer.js'
 import { entryTable } from '../registration/entry.js'
 import { nameOf } from './caller.js'
 import type { ApiContext } from './context.js'
+import { onAbort } from './deadline.js'
 import type { CallContext, Conversation, ServerCalls } from './server-calls.js'
 import { prefixed } from './wire/prefixed.js'
 
@@ -27,8 +28,6 @@ export interface PolicyServiceOptions {
   readonly policies: Policies
   readonly signer: SnapshotSigner
   readonly reports: ReportBook
-  /** Aborts when the sentry stops. */
-  readonly stopping: AbortSignal
 }
 
 /** `countersign.policy.v1.PolicyAdmin`. */
@@ -72,7 +71,7 @@ const concerned = new Set([policyTargetTable.kind, entryTable.kind])
 
 /** The whole state at first and whenever it changed; what changes faster than it is read goes in one. */
 async function watchStatus(
-  { api, policies, reports, stopping }: PolicyServiceOptions,
+  { api, policies, reports }: PolicyServiceOptions,
   stream: Conversation<never, StatusResponse>,
 ): Promise<void> {
   const changed = latch({ opened: true })
@@ -81,12 +80,13 @@ async function watchStatus(
     api.datastore.onChange((changes) => {
       if (changes.some(({ table }) => concerned.has(table.kind))) changed.open()
     }),
+    onAbort(stream.signal, () => changed.open()),
+    onAbort(api.stopping, () => changed.open()),
   ]
-  const over = AbortSignal.any([stream.signal, stopping])
-  over.addEventListener('abort', () => changed.open(), { once: true })
   let last = ''
   try {
-    for (await changed.passed(); !over.aborted; await changed.passed()) {
+    for (await changed.passed(); !stream.signal.aborted; await changed.passed()) {
+      api.stopping.throwIfAborted()
       const status = statusOf(policies, reports)
       const shown = JSON.stringify(status, (_, value: unknown) =>
         typeof value === 'bigint' ? String(value) : value,
@@ -94,7 +94,6 @@ async function watchStatus(
       if (shown !== last) await stream.write(status)
       last = shown
     }
-    if (stopping.aborted) throw new SentryError('CS_SHUTTING_DOWN', 'the sentry is stopping')
   } finally {
     for (const stop of stops) stop()
   }

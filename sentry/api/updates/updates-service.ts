@@ -58,12 +58,12 @@ export async function followUpdates(options: FollowOptions, stream: FollowStream
 }
 
 async function begin(
-  { clock, datastore }: ApiContext,
+  { clock, datastore, stopping }: ApiContext,
   { stream, agent }: { readonly stream: FollowStream; readonly agent: PresentedSvid },
 ): Promise<void> {
   const late = () => invalid('no start within the time for it')
   const first = await within(
-    { clock, ms: START_TIMEOUT_MS, signal: stream.signal, late },
+    { clock, ms: START_TIMEOUT_MS, signals: [stream.signal, stopping], late },
     stream.read(),
   )
   if (first?.step?.$case !== 'start') throw invalid('the first message must be a start')
