@@ -21,6 +21,7 @@ export function distanceTo(
   const alone = ['port', 'from', 'validity'].filter((name) => failed.has(name as ConditionName))
   const count = alone.length + (failed.has('path') ? 1 : 0)
   const within =
+    (failed.has('port') ? ANOTHER_PORT : 0) +
     (failed.has('from') ? nearestSource(rule.from, question.caller) : 0) +
     (failed.has('method') ? 1 : 0) +
     (failed.has('path') ? pathDistance(rule.to ?? [], question.request) : 0)
@@ -40,6 +41,8 @@ function sourceDistance(source: string, caller: SpiffeId | undefined): number {
 }
 
 const FURTHEST = 100
+/** What listens on another port is rarely what was meant. */
+const ANOTHER_PORT = 50
 
 function pathDistance(
   operations: NonNullable<LinearRule['rule']['to']>,

@@ -7,9 +7,12 @@ const ORDER =
 const places = new Map(ORDER.split(' ').map((name, at) => [name, at]))
 const placeOf = (name: string) => places.get(name) ?? places.size
 
-/** A document as YAML, from its canonical JSON. */
+/** A document as YAML, from its canonical JSON, without what goes without saying. */
 export function yamlOf(json: string): string {
-  return stringify(JSON.parse(json), {
+  const document: unknown = JSON.parse(json, (name, value: unknown) =>
+    name === 'mode' && value === 'enforce' ? undefined : value,
+  )
+  return stringify(document, {
     sortMapEntries: ({ key: left }, { key: right }) =>
       placeOf(String(left)) - placeOf(String(right)),
     lineWidth: 100,

@@ -183,9 +183,13 @@ function whyText({ decision, cause, nearest, caller }: Explanation): string {
       return 'The caller has no identity yet: find out with countersign explain identity why.'
     case 'svid-expired':
       return 'The certificate of the caller has expired: compare clocks, and find out why it was not renewed.'
+    case 'no-rule':
+      return nearest === undefined
+        ? decisionReasons['no-rule'].what
+        : `${decisionReasons['no-rule'].what} The nearest is ${nearest.rule}: ${failedText(nearest)}.`
     default: {
       const { what, todo } = decisionReasons[decision.reason]
-      return todo === 'Nothing.' ? what : `${what} ${todo}`
+      return decision.effect === 'allow' ? what : `${what} ${todo}`
     }
   }
 }
@@ -204,11 +208,15 @@ function candidateTable(candidates: readonly Candidate[], context: CliContext): 
     failed === undefined ? green('match') : dim('miss'),
     `${layer}${shadow ? ' (shadow)' : ''}`,
     rule,
-    failed === undefined
-      ? ''
-      : `${failed.name}: wants ${cut(failed.wanted)}, found ${printable(failed.found) || 'nothing'}`,
+    failedText({ failed }),
   ])
   return columns(['', 'LAYER', 'RULE', 'FIRST CONDITION THAT FAILS'], rows)
+}
+
+function failedText({ failed }: Pick<Candidate, 'failed'>): string {
+  if (failed === undefined) return ''
+  const { name, wanted, found } = failed
+  return `${name}: wants ${cut(wanted)}, found ${printable(found) || 'nothing'}`
 }
 
 const cut = (text: string) => (text.length > 100 ? `${text.slice(0, 100)}…` : text || 'nothing')
