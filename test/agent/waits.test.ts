@@ -3,21 +3,24 @@ import { alarmOn, childOf, lifetime, onAbort, orAborted, within } from '../../ag
 import { fakeClock } from '../support/fake-clock.js'
 
 const over = new Error('over')
+/** Whether a wait has ended. */
+function watched(waiting: Promise<void>): { readonly ended: () => boolean } {
+  let ended = false
+  void waiting.finally(() => {
+    ended = true
+  })
+  return { ended: () => ended }
+}
 const never = new Promise<never>(() => {})
 
 describe('an alarm', () => {
   test('ends a wait when the time is over', async () => {
     const clock = fakeClock()
-    let done = false
-    const waiting = alarmOn(clock)
-      .wait(1_000, lifetime().signal)
-      .then(() => {
-        done = true
-      })
+    const { ended } = watched(alarmOn(clock).wait(1_000, lifetime().signal))
     await clock.advance(999)
-    expect(done).toBe(false)
+    expect(ended()).toBe(false)
     await clock.advance(1)
-    await waiting
+    expect(ended()).toBe(true)
   })
 
   test('ends a wait when it rings', async () => {
@@ -33,13 +36,9 @@ describe('an alarm', () => {
     alarm.ring()
     alarm.ring()
     await alarm.wait(1_000, lifetime().signal)
-    const { signal } = lifetime()
-    let done = false
-    void alarm.wait(1_000, signal).then(() => {
-      done = true
-    })
+    const { ended } = watched(alarm.wait(1_000, lifetime().signal))
     await clock.advance(999)
-    expect(done).toBe(false)
+    expect(ended()).toBe(false)
   })
 
   test('lets nobody wait for more than half a minute without looking at the wall clock', async () => {
@@ -51,16 +50,11 @@ describe('an alarm', () => {
 
   test('never ends a wait without time passing, so that nobody can spin', async () => {
     const clock = fakeClock()
-    let done = false
-    void alarmOn(clock)
-      .wait(-1, lifetime().signal)
-      .then(() => {
-        done = true
-      })
+    const { ended } = watched(alarmOn(clock).wait(-1, lifetime().signal))
     await clock.advance(0)
-    expect(done).toBe(false)
+    expect(ended()).toBe(false)
     await clock.advance(1)
-    expect(done).toBe(true)
+    expect(ended()).toBe(true)
   })
 
   test('gives up with the reason of the signal, before or during the wait', async () => {
