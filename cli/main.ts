@@ -27,3 +27,6 @@ process.exitCode = await runCli(process.argv.slice(2), {
   signal: stop.signal,
   colour: process.stdout.isTTY && process.env.NO_COLOR === undefined && process.env.TERM !== 'dumb',
 })
+
+// A pipe from whoever started this process would keep it alive.
+process.stdin.destroy()
