@@ -123,36 +123,30 @@ async function lookAt(
   startTime: bigint,
   signal: AbortSignal,
 ): Promise<AttestedCaller> {
-  const { process, selectors } = held
-  const facts = factsOf(held, startTime)
+  const { process, handle, credentials, selectors } = held
+  if (handle.hasExited()) throw refused('process has ended')
+  const facts = { ...credentials, startTime, binary: process.binary() }
   const found = await askAll(held, { facts, process, signal })
-  assertStillThere(process, startTime)
-  if (!sameProgram(factsOf(held, startTime), facts)) {
-    throw refused('process changed while it was looked at')
-  }
+  assertStillSo(facts, held)
   const all = [...selectors, ...found]
   return { facts, selectors: all, key: keyOf(all) }
+}
+
+/** Whether it is still the process that connected, with the rights it had then, running the same file. */
+function assertStillSo(facts: ProcessFacts, { process, handle }: HeldCaller): void {
+  const { state, startTime } = process.stat()
+  const ids = process.status()
+  const binary = process.binary()
+  // Asked last: had the process ended before, nothing read above would be about it.
+  if (handle.hasExited() || state === 'Z' || state === 'X') throw refused('process has ended')
+  if (startTime !== facts.startTime) throw refused('pid belongs to another process now')
+  if (!sameIds(ids, facts)) throw refused('process has changed its user or groups')
+  if (binary?.file !== facts.binary?.file) throw refused('process has executed another binary')
 }
 
 /** Whether two looks at one process saw it run the same file under the same user and groups. */
 export function sameProgram(a: ProcessFacts, b: ProcessFacts): boolean {
   return a.binary?.file === b.binary?.file && a.startTime === b.startTime && sameIds(a, b)
-}
-
-function factsOf({ process, handle, credentials }: HeldCaller, startTime: bigint): ProcessFacts {
-  const status = process.status()
-  const binary = process.binary()
-  // Asked last: had the process ended before, nothing read above would be about it.
-  if (handle.hasExited()) throw refused('process has ended')
-  if (!sameIds(status, credentials)) throw refused('process has changed its user or groups')
-  return { pid: credentials.pid, startTime, ...status, binary }
-}
-
-/** What the handle cannot tell: a process whose first thread has ended is about to be a zombie. */
-function assertStillThere(process: PinnedProcess, startTime: bigint): void {
-  const stat = process.stat()
-  if (stat.state === 'Z' || stat.state === 'X') throw refused('process has ended')
-  if (stat.startTime !== startTime) throw refused('pid belongs to another process now')
 }
 
 type Ids = Pick<PeerCredentials, 'uid' | 'gid' | 'groups'>

@@ -1,4 +1,4 @@
-import type { handleUnaryCall, ServerUnaryCall } from '@grpc/grpc-js'
+import type { handleUnaryCall } from '@grpc/grpc-js'
 import type { Log, LogFields } from '../../platform/log.js'
 import type { AttestedCaller } from '../attestation/caller.js'
 import type { Connection, Connections } from './connections.js'
@@ -15,7 +15,7 @@ export interface UnaryRequest<Request> {
   readonly connection: Connection
   /** Looks at the caller anew. */
   attest(): Promise<AttestedCaller>
-  /** Aborts when the caller hangs up. */
+  /** Aborts when the connection closes. A call that is cancelled alone is finished for the next one like it. */
   readonly signal: AbortSignal
 }
 
@@ -41,8 +41,7 @@ export function unaryHandler<Request, Response>(
     let connection: Connection | undefined
     try {
       connection = connections.of(call)
-      const { caller } = connection
-      const signal = hangUpOf(call)
+      const { caller, closed: signal } = connection
       const attest = () => caller.attest(signal)
       const { request } = call
       const { response, granted } = await serve({ request, connection, attest, signal })
@@ -60,18 +59,4 @@ export function whoOf(connection: Connection | undefined): LogFields {
   if (!connection) return {}
   const { caller, path } = connection
   return { pid: caller.pid, uid: caller.uid, socket: path }
-}
-
-/** One for all: every call ends with it, and making its stack trace would cost as much as the call. */
-const HUNG_UP = new Error('caller has hung up')
-
-/** Aborts when the caller is gone or has cancelled, or the call is over. */
-export function hangUpOf(
-  call: Pick<ServerUnaryCall<unknown, unknown>, 'cancelled' | 'on'>,
-): AbortSignal {
-  const hungUp = new AbortController()
-  const abort = () => hungUp.abort(HUNG_UP)
-  if (call.cancelled) abort()
-  else call.on('cancelled', abort)
-  return hungUp.signal
 }

@@ -13,6 +13,8 @@ export interface Connection {
   /** Of the socket it came in on. */
   readonly path: string
   readonly calls: CallCount
+  /** Aborts when the connection closes. */
+  readonly closed: AbortSignal
 }
 
 /** How many calls are open. */
@@ -53,7 +55,10 @@ const GREETING_BYTES = 33
 
 interface OpenConnection extends Connection {
   readonly socket: Socket
+  close(): void
 }
+
+const CLOSED = new Error('connection is closed')
 
 export function connectionTable(options: ConnectionsOptions): Connections {
   const { limits, log } = options
@@ -69,6 +74,7 @@ export function connectionTable(options: ConnectionsOptions): Connections {
     open.set(address, connection)
     connectionsOf.add(caller.uid, 1)
     socket.once('close', () => {
+      connection.close()
       open.delete(address)
       connectionsOf.add(caller.uid, -1)
       caller.close()
@@ -107,8 +113,17 @@ export function connectionTable(options: ConnectionsOptions): Connections {
       const address = `connection-${count}`
       // gRPC shows a call this address and nothing else of the connection it came in on.
       Object.defineProperty(socket, 'remoteAddress', { value: address })
-      track(address, { caller, path: from.path, calls: callsBy(caller.uid), socket })
-      void closeUnlessGreeted(socket, options)
+      const closing = new AbortController()
+      const { signal: closed } = closing
+      track(address, {
+        caller,
+        path: from.path,
+        calls: callsBy(caller.uid),
+        closed,
+        socket,
+        close: () => closing.abort(CLOSED),
+      })
+      void closeUnlessGreeted(socket, closed, options)
       return true
     },
     of(call) {
@@ -174,12 +189,11 @@ function nobody(error: unknown): Caller {
 
 async function closeUnlessGreeted(
   socket: Socket,
+  closed: AbortSignal,
   { clock, limits, log }: ConnectionsOptions,
 ): Promise<void> {
-  const closed = new AbortController()
-  socket.once('close', () => closed.abort())
   try {
-    await clock.sleep(limits.greetingMs, closed.signal)
+    await clock.sleep(limits.greetingMs, closed)
   } catch {
     return
   }

@@ -47,6 +47,7 @@ function followBundles(identities: FakeIdentities, sink: StreamSink) {
   const connection = {
     caller: attestation.processWithPid(1),
     path: '/run/x.sock',
+    closed: new AbortController().signal,
     calls: { opened: () => {}, closed: () => {}, ofUser: () => 0 },
   }
   const stream = follower({
