@@ -203,7 +203,7 @@ function whatToTry(demo: Demo, context: CliContext): string[] {
     `  curl http://${demo.shopAddress()}/orders/42`,
     `  curl -X DELETE http://${demo.shopAddress()}/orders/42`,
     `  ${countersign} api fetch x509 --socket unix://${paths.socketOf('shop')}`,
-    `  ${countersign} explain identity --agent-socket ${paths.agentSocket}`,
+    `  ${countersign} explain identity --agent-socket ${paths.agentAdminSocket} --pid $$`,
     `  ${countersign} entry list --sentry-socket ${paths.sentrySocket}`,
     `  ${countersign} policy explain --sentry-socket ${paths.sentrySocket} --from shop/shop --to shop/orders --method DELETE --path /orders/42`,
     `  ${countersign} doctor --sentry-socket ${paths.sentrySocket} --agent-socket ${paths.agentSocket}`,
