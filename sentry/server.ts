@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { Readiness } from '../platform/admin-http.js'
 import type { HostPort } from '../platform/listen.js'
 import type { Metrics } from '../platform/metrics.js'
@@ -124,6 +125,8 @@ async function start(options: SentryOptions, closing: Closers): Promise<RunningS
   const state = await openState({ ...options, lifetimes }, closing)
   const recordedAt = Math.max(state.datastore.changedAt, state.audit.lastRecordAt)
   const stopping = new AbortController()
+  // Every stream listens to it.
+  setMaxListeners(0, stopping.signal)
   let listener: NetworkListener | undefined
   followBundles({
     datastore: state.datastore,

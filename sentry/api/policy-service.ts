@@ -59,8 +59,13 @@ function answer({ sequence, changedTargets }: PolicyChange): DeleteResponse {
   return { sequence: BigInt(sequence), changedTargets: new Map(changedTargets) }
 }
 
-function getSnapshot({ policies, signer }: PolicyServiceOptions, text: string): SignedSnapshot {
+async function getSnapshot(
+  { policies, signer }: PolicyServiceOptions,
+  text: string,
+): Promise<SignedSnapshot> {
   const target = prefixed('target is not valid', () => parseSpiffeId(text))
+  // Whoever has just created the entry sees what follows from it.
+  await policies.settled()
   const snapshot = policies.snapshotOf(target)
   if (!snapshot) throw new SentryError('CS_POLICY_NOT_FOUND', `${target} is not a target`)
   return signer.sign(snapshot)
