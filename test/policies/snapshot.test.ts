@@ -64,7 +64,10 @@ describe('a snapshot', () => {
     )
     for (const id of ['spiffe://example.test/vm/1', 'spiffe://partner.test/ns/shop/sa/orders']) {
       const built = buildSnapshot({
-        ...{ trustDomain, layout: 'kubernetes', documents, generation: 1 },
+        trustDomain,
+        layout: 'kubernetes',
+        documents,
+        generation: 1,
         target: parseSpiffeId(id),
       })
       const snapshot = readSnapshot(built.bytes)
@@ -133,7 +136,10 @@ describe('a snapshot', () => {
   test('has a key that changes with its content and not with its generation', () => {
     const key = (yaml: string) =>
       snapshotContentKey({
-        ...{ trustDomain, layout: 'kubernetes', target, aliases },
+        trustDomain,
+        layout: 'kubernetes',
+        target,
+        aliases,
         documents: parseDocuments(yaml, 'p'),
       })
     const one = policy([`{ name: a, ${any} }`])
