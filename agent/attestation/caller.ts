@@ -169,7 +169,8 @@ async function askAll(
   const found = answers.flatMap((answer, at) => {
     if (answer.status === 'fulfilled') return [answer.value]
     const { pid } = request.facts
-    log.warn({ pid, attestor: attestors[at]?.name, error: answer.reason }, 'attestor failed')
+    const reason = answer.reason instanceof Error ? answer.reason.message : 'no reason given'
+    log.warn({ pid, attestor: attestors[at]?.name, reason }, 'attestor failed')
     return []
   })
   if (found.length === 0) throw new AgentError('CS_ATTESTORS_FAILED', 'every attestor failed')

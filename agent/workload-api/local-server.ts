@@ -64,10 +64,13 @@ export async function openLocalServer(options: LocalServerOptions): Promise<Loca
       const listener = createServer((connection) => {
         if (connections.accept(connection, socket)) injector.injectConnection(guarded(connection))
       })
+      // Out of descriptors, for example: the listener goes on.
+      listener.on('error', (error) => {
+        if (listener.listening)
+          log.error({ socket: socket.path, reason: error.message }, 'accept failed')
+      })
       listeners.push(listener)
       await listenAt(listener, socket)
-      // Out of descriptors, for example: the listener goes on.
-      listener.on('error', (error) => log.error({ socket: socket.path, error }, 'accept failed'))
     }
   } catch (error) {
     await close()

@@ -229,14 +229,18 @@ describe('limits', () => {
       attestation: fakeAttestation(),
       limits: { streamsPerConnection: 4 },
     })
-    const streams = Array.from({ length: 6 }, () =>
-      received(endpoint.client.workload.fetchX509Svid({}, security())),
-    )
-    await Promise.all(streams.slice(0, 4).map((stream) => stream.next()))
+    const open = () => received(endpoint.client.workload.fetchX509Svid({}, security()))
+    const first = open()
+    await first.next()
+    const streams = Array.from({ length: 3 }, open)
+    await Promise.all(streams.map((stream) => stream.next()))
+    // Node refuses or holds back what goes beyond, by its version.
+    const beyond = [open(), open()]
+    await new Promise((resolve) => setImmediate(resolve))
+    identities.issue()
+    await Promise.all([first, ...streams].map((stream) => stream.next()))
     expect(endpoint.endpoints.streams()).toBe(4)
-    streams[0]!.cancel()
-    await streams[4]!.next()
-    expect(streams[5]!.waiting()).toBe(0)
+    expect(beyond.map((stream) => stream.waiting())).toEqual([0, 0])
   })
 
   test.each([
