@@ -15,8 +15,10 @@ export interface Saver {
   run(signal: AbortSignal): Promise<void>
 }
 
-/** SVIDs come in batches and each is one change, so writing waits for company. */
+/** SVIDs come one after the other and each is a change, so writing waits for company. */
 const SETTLE_MS = 250
+/** A large state is written more seldom: no more than one part in twenty of the time goes into it. */
+const REST_PER_WORK = 19
 const RETRY = { firstMs: 2_000, maxMs: 60_000 }
 
 export function stateSaver(options: {
@@ -30,13 +32,16 @@ export function stateSaver(options: {
   const alarm = alarmOn(clock)
   const retry = exponentialBackoff({ ...RETRY, random: options.random })
   let dirty = false
+  let tookMs = 0
   let last: Promise<void> = Promise.resolve()
 
   const now = () => {
     const write = async () => {
       dirty = false
+      const start = clock.hrtime()
       try {
         await file.write(state())
+        tookMs = Number(clock.hrtime() - start) / 1e6
       } catch (error) {
         soon()
         throw error
@@ -55,7 +60,7 @@ export function stateSaver(options: {
     async run(signal) {
       while (!signal.aborted) {
         if (!dirty) await alarm.wait(Number.POSITIVE_INFINITY, signal).catch(() => undefined)
-        if (dirty) await saveAfter(SETTLE_MS, signal)
+        if (dirty) await saveAfter(Math.max(SETTLE_MS, tookMs * REST_PER_WORK), signal)
       }
       if (dirty) await attempt()
     },

@@ -65,8 +65,8 @@ const CALL_TIMEOUT_MS = 30_000
 
 const channelOptions: ChannelOptions = {
   'grpc.use_local_subchannel_pool': 1,
-  // Who decides when to try again, and where, is the session.
-  'grpc.enable_retries': 0,
+  // Retries stay on: without a service config they are made only for calls that the sentry has not
+  // looked at, which is how a request to reconnect goes unnoticed.
   'grpc.enable_http_proxy': 0,
   'grpc.service_config_disable_resolution': 1,
   // A sentry whose machine is gone sends nothing: without pings a silent stream would wait for ever.

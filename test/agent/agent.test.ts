@@ -65,6 +65,14 @@ describe('the first start', () => {
     expect(Buffer.from(sealed!).toString()).toContain('"own":{"chain"')
   })
 
+  test('a sentry may be named by a host name', async () => {
+    await using w = await world()
+    const agent = await attested(w, {
+      sentries: [w.sentry.address.replace('127.0.0.1', 'localhost')],
+    })
+    expect(agent.identities.status().connected).toBe(true)
+  })
+
   test('a token that was used already is refused for good, and says so', async () => {
     await using w = await world()
     const agent = await w.agent({ joinToken: 'used' })
@@ -181,7 +189,12 @@ describe('restart', () => {
     await attested(w, { entries: [shop], token: 'very-secret-token' })
     await w.sealed()
     const raw = await readFile(w.folder.file('agent-state'))
-    for (const text of ['prod.example', 'very-secret-token', 'privateKey', '{'.repeat(2)]) {
+    for (const text of [
+      'prod.example',
+      'very-secret-token',
+      'privateKey',
+      'countersign agent state',
+    ]) {
       expect(raw.includes(text)).toBe(false)
     }
   })
@@ -227,6 +240,20 @@ describe('a sentry that is away', () => {
     await w.sentry.start()
     await w.clock.advance(HALF_AN_HOUR / 3)
     expect(w.sentry.followers()).toBe(0)
+  })
+
+  test('that asks to reconnect is dialled again when there is something to ask, and nobody notices', async () => {
+    await using w = await world()
+    const agent = await attested(w, { entries: [shop] })
+    const connections = w.sentry.connections()
+    w.sentry.goAway()
+    const [held] = agent.identities.entries()
+    const request = { entry: held!, audience: ['orders'], signal: soon() }
+    expect((await agent.identities.jwtSvid(request)).token).toBeTruthy()
+    expect(w.sentry.connections()).toBe(connections + 1)
+    w.sentry.setEntries(orders)
+    await untilHeld(agent, () => agent.identities.status().x509Svids === 2)
+    expect(agent.identities.status()).toMatchObject({ connected: true, problem: undefined })
   })
 
   test('that ends the stream in good order is dialled again, and nobody notices', async () => {

@@ -15,6 +15,7 @@ function saving() {
   const written: string[] = []
   let failure: Error | undefined
   let text = ''
+  let workMs = 0
   const log = memoryLog()
   const saver = stateSaver({
     file: {
@@ -22,6 +23,7 @@ function saving() {
       read: () => Promise.resolve(undefined),
       async write(plain) {
         if (failure) throw failure
+        if (workMs > 0) await clock.sleep(workMs, new AbortController().signal)
         written.push(Buffer.from(plain).toString())
       },
     },
@@ -39,6 +41,9 @@ function saving() {
     saver,
     set: (next: string) => {
       text = next
+    },
+    takes: (ms: number) => {
+      workMs = ms
     },
     fail: (error: Error | undefined) => {
       failure = error
@@ -63,6 +68,21 @@ describe('writing the state', () => {
     expect(s.written).toEqual(['three'])
     await s.clock.advance(60_000)
     expect(s.written).toEqual(['three'])
+    await s.stop()
+  })
+
+  test('waits the longer the more there is to write', async () => {
+    const s = saving()
+    s.takes(1_000)
+    s.saver.soon()
+    await s.clock.advance(250)
+    await s.clock.advance(1_000)
+    expect(s.written).toHaveLength(1)
+    s.saver.soon()
+    await s.clock.advance(18_999)
+    expect(s.written).toHaveLength(1)
+    await s.clock.advance(1 + 1_000)
+    expect(s.written).toHaveLength(2)
     await s.stop()
   })
 

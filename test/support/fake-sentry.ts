@@ -20,7 +20,6 @@ import {
   FollowResponse,
   UpdatesService,
 } from '../../proto/gen/countersign/sentry/v1/updates.js'
-import { Status } from '../../proto/gen/google/rpc/status.js'
 import {
   AgentService,
   type AttestAgentRequest,
@@ -44,8 +43,7 @@ import {
 } from '../../proto/gen/spire/api/server/svid/v1/svid.js'
 import {
   Bundle,
-  Entry,
-  PermissionDeniedDetails,
+  type Entry,
   PermissionDeniedDetails_Reason as Reason,
 } from '../../proto/gen/spire/api/types/types.js'
 import {
@@ -59,6 +57,9 @@ import {
 import { serverTlsOptions, verifyTlsPeer } from '../../spiffe/tls/index.js'
 import type { TestAuthority } from './authority.js'
 import { issueForCsr, issueToken } from './issue-for-csr.js'
+import { type Failure, refusal, wireBundle } from './sentry-values.js'
+
+export { entry, type Failure, wireBundle } from './sentry-values.js'
 
 export interface FakeSentryOptions {
   readonly authority: TestAuthority
@@ -80,9 +81,6 @@ export interface SentryCall {
   /** Lower-case hex; undefined for a caller without a certificate. */
   readonly serial: string | undefined
 }
-
-/** What happens to a call before it is served: an error to answer with, or never an answer. */
-export type Failure = { readonly code: status; readonly details?: string; reason?: Reason } | 'hang'
 
 /**
  * A sentry that keeps nothing on disk: a real gRPC server on real mTLS, with SPIRE's rules for agents
@@ -125,6 +123,8 @@ export interface FakeSentry extends AsyncDisposable {
   readonly agents: ReadonlyMap<string, AgentRecord>
   /** Ends all streams in good order, as a sentry does that shuts down. */
   endStreams(): void
+  /** Asks all callers to come back on a new connection, as a SPIRE server does every few minutes. */
+  goAway(): void
   /** Goes away: closes every connection and listens no more. */
   stop(): Promise<void>
   /** Comes back at the same address. */
@@ -564,6 +564,9 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
     adopt(other) {
       for (const [id, record] of other.agents) agents.set(id, record)
     },
+    goAway() {
+      injector.drain(60_000)
+    },
     endStreams() {
       for (const call of followers) call.end()
     },
@@ -581,60 +584,6 @@ export async function fakeSentry(options: FakeSentryOptions): Promise<FakeSentry
       call.emit('error', refusal({ code: status.PERMISSION_DENIED, reason }))
     }
   }
-}
-
-/** An entry as a sentry sends it; selectors are written `type:value`. */
-export function entry(fields: {
-  readonly id: string
-  readonly path: string
-  readonly trustDomain?: string
-  readonly selectors?: readonly string[]
-  readonly federatesWith?: readonly string[]
-  readonly hint?: string
-  readonly revision?: number
-  readonly createdAt?: number
-  readonly dnsNames?: readonly string[]
-  readonly onDemand?: boolean
-}): Entry {
-  const { id, path, trustDomain = 'prod.example', selectors = ['unix:uid:1000'] } = fields
-  return Entry.fromPartial({
-    id,
-    spiffeId: { trustDomain, path },
-    parentId: { trustDomain, path: '/spire/agent/join_token/t' },
-    selectors: selectors.map((text) => {
-      const colon = text.indexOf(':')
-      return { type: text.slice(0, colon), value: text.slice(colon + 1) }
-    }),
-    federatesWith: [...(fields.federatesWith ?? [])],
-    hint: fields.hint ?? '',
-    dnsNames: [...(fields.dnsNames ?? [])],
-    revisionNumber: BigInt(fields.revision ?? 0),
-    createdAt: BigInt(fields.createdAt ?? 1_700_000_000),
-    ...(fields.onDemand && { additionalAttributes: { disableX509SvidPrefetch: true } }),
-  })
-}
-
-export function wireBundle(
-  bundle: TrustBundle,
-  options: {
-    readonly taintedX509?: readonly string[]
-    readonly taintedJwt?: readonly string[]
-  } = {},
-): Bundle {
-  return Bundle.fromPartial({
-    trustDomain: bundle.trustDomain,
-    x509Authorities: bundle.x509Authorities.map(({ der, fingerprint }) => ({
-      asn1: der,
-      tainted: options.taintedX509?.includes(fingerprint) ?? false,
-    })),
-    jwtAuthorities: [...bundle.jwtAuthorities.values()].map(({ keyId, publicKey }) => ({
-      keyId,
-      publicKey: publicKey.export({ format: 'der', type: 'spki' }),
-      tainted: options.taintedJwt?.includes(keyId) ?? false,
-    })),
-    refreshHint: BigInt(bundle.refreshHint ?? 0),
-    sequenceNumber: bundle.sequence ?? 0n,
-  })
 }
 
 function until(watchers: Set<() => void>, met: () => boolean, what: string): Promise<void> {
@@ -656,18 +605,6 @@ function until(watchers: Set<() => void>, met: () => boolean, what: string): Pro
 
 function revisionOf({ id, revisionNumber, createdAt }: Entry) {
   return { id, revisionNumber, createdAt }
-}
-
-/** What grpc-js sends as the end of a call, with SPIRE's details where there is a reason. */
-function refusal({ code, details = 'refused by the test', reason }: Exclude<Failure, 'hang'>) {
-  const metadata = new Metadata()
-  if (reason !== undefined) {
-    const value = PermissionDeniedDetails.encode({ reason }).finish()
-    const typeUrl = 'type.googleapis.com/spire.api.types.PermissionDeniedDetails'
-    const detail = Status.encode({ code, message: details, details: [{ typeUrl, value }] }).finish()
-    metadata.set('grpc-status-details-bin', Buffer.from(detail))
-  }
-  return Object.assign(new Error(details), { code, details, metadata })
 }
 
 function unserved(...names: readonly string[]): Record<string, (...args: never[]) => void> {

@@ -39,9 +39,9 @@ describe('prefetch', () => {
 
   test('no call asks for more than 500', async () => {
     await using k = kept()
-    k.tell({ full: true, entries: many(620) })
-    await k.until(() => k.identities.status().x509Svids === 620)
-    expect(k.issuer.batches.map(({ length }) => length)).toEqual([500, 120])
+    k.tell({ full: true, entries: many(510) })
+    await k.until(() => k.identities.status().x509Svids === 510)
+    expect(k.issuer.batches.map(({ length }) => length)).toEqual([500, 10])
   })
 
   test('every change is told once, when it is whole', async () => {

@@ -92,6 +92,17 @@ describe('a sentry without the push stream, as a SPIRE server', () => {
     expect(w.sentry.calls.at(-1)?.serial).toBe(agent.identities.status().serialNumber)
   })
 
+  test('a request to reconnect between two rounds is followed without a word', async () => {
+    await using w = await world({ push: false })
+    const { identities } = await attested(w, { entries: [shop] })
+    w.sentry.goAway()
+    w.sentry.setEntries(orders)
+    await nextRound(w)
+    await untilHeld({ identities } as never, () => identities.status().x509Svids === 2)
+    expect(identities.status()).toMatchObject({ connected: true, problem: undefined })
+    expect(w.log.lines.some(({ code }) => code === 'CS_SENTRY_UNAVAILABLE')).toBe(false)
+  })
+
   test('a ban ends service here too', async () => {
     await using w = await world({ push: false })
     const agent = await attested(w, { entries: [shop] })
