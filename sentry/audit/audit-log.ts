@@ -39,6 +39,8 @@ export const FIRST_PREV = '0'.repeat(64)
 
 /** Records kept in memory while the file cannot be written. More are counted and said to be missing. */
 const MAX_WAITING = 10_000
+/** How long a file that could not be written is left alone: the records in hand are many by then. */
+const RETRY_MS = 1000
 /** Longer than any line; the last one is looked for in this much. */
 const TAIL_BYTES = 1024 * 1024
 const LINE_END = 0x0a
@@ -60,12 +62,13 @@ export function openAuditLog(options: AuditLogOptions): AuditLog {
   let waiting: Stamped[] = []
   let lost = 0
   let failure: SentryError | undefined
+  let retryAt = 0
   let scheduled = false
   let closed = false
 
   const flush = () => {
     scheduled = false
-    if (waiting.length === 0 || closed) return
+    if (waiting.length === 0 || closed || clock.now().getTime() < retryAt) return
     const gap = lost > 0 ? [stamp({ type: 'audit.gap.v1', details: { lost } })] : []
     const chained = chain([...waiting, ...gap], prev)
     try {
@@ -75,6 +78,7 @@ export function openAuditLog(options: AuditLogOptions): AuditLog {
       failure = new SentryError('CS_AUDIT_UNWRITABLE', `${path} cannot be written`, {
         cause: error,
       })
+      retryAt = clock.now().getTime() + RETRY_MS
       return
     }
     prev = chained.last
@@ -92,6 +96,7 @@ export function openAuditLog(options: AuditLogOptions): AuditLog {
   return {
     lastRecordAt,
     record(event) {
+      if (waiting.length >= MAX_WAITING) flush()
       if (waiting.length >= MAX_WAITING) {
         lost += 1
         return

@@ -258,7 +258,7 @@ test('a similar entry is not made again, and the one that is there comes back', 
   const [first] = await create(test, entry({ selectors: two, hint: 'first' }))
   const [again, other] = await create(
     test,
-    entry({ id: 'mine', selectors: [...two].reverse(), hint: 'second' }),
+    entry({ id: 'mine', selectors: two.toReversed(), hint: 'second' }),
     entry({ selectors: [unix('uid:1')] }),
   )
   expect(again?.status).toEqual({
