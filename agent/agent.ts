@@ -66,7 +66,9 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     identities.run(life.signal),
     session.run(life.signal),
   ])
-  running.catch((error: unknown) => log.error({ error }, 'a part of the agent has stopped'))
+  running.catch((error: unknown) =>
+    log.error({ reason: String(error) }, 'a part of the agent has stopped'),
+  )
   const stop = once(async () => {
     life.abort(new AgentError('CS_AGENT_STOPPING', 'the agent is stopping'))
     await running

@@ -28,7 +28,9 @@ export interface Parts {
  */
 export function assemble(options: AgentOptions, state: AgentState): Parts {
   const { trustDomain, clock, random, log } = options
-  const progress = changeListeners((error) => log.error({ error }, 'a listener failed'))
+  const progress = changeListeners((error) =>
+    log.error({ reason: String(error) }, 'a listener failed'),
+  )
   const store = ownStore({
     initial: state,
     save: () => saver.now(),

@@ -113,8 +113,12 @@ async function startAgent(bench: Bench, name: string, attest: boolean): Promise<
     process.execPath,
     [MAIN, 'agent', 'run', ...Object.entries(args).flatMap(([key, value]) => [`--${key}`, value])],
     {
-      stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
-      env: { ...process.env, COUNTERSIGN_READY_FD: String(READY_FD) },
+      stdio: ['pipe', 'inherit', 'inherit', 'pipe'],
+      env: {
+        ...process.env,
+        COUNTERSIGN_READY_FD: String(READY_FD),
+        COUNTERSIGN_STOP_WITH_PARENT: '1',
+      },
     },
   )
   await firstLine(child.stdio[READY_FD] as Readable)

@@ -55,7 +55,7 @@ export function keepIdentities(options: KeepOptions): KeptIdentities {
   const entryIndex = remembering(indexEntries)
   const bundlesOf = remembering(plainBundles)
   const soundKeys = remembering(soundKeysOf)
-  const onError = (error: unknown) => log.error({ error }, 'a listener failed')
+  const onError = (error: unknown) => log.error({ reason: String(error) }, 'a listener failed')
   const listeners = changeListeners(onError)
   const reports = snapshotReports(onError)
 
