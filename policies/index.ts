@@ -9,7 +9,6 @@ export {
   canonicalise,
   type Malformed,
   type MalformedCode,
-  normaliseHost,
   type RawRequest,
 } from './canonical.js'
 export type { CompiledPolicy } from './compile.js'
@@ -41,6 +40,7 @@ export {
   type Layer,
 } from './explain.js'
 export { connectionNames, type HeaderRules, removesHeader } from './headers.js'
+export { normaliseHost } from './host.js'
 export { type App, appOfId, idOfApp, type Layout, layouts, localAppOf } from './layout.js'
 export { documentFromJson, parseDocuments } from './parse.js'
 export { authorize, type Permit, type Verdict } from './permit.js'
