@@ -3,7 +3,7 @@ import {
   credentials,
   Metadata,
   type ServiceError,
-  status,
+  type status,
 } from '@grpc/grpc-js'
 import { DiagnosisClient, SidecarClient } from '../../proto/gen/countersign/agent/v1/local.js'
 import { SpiffeWorkloadAPIClient } from '../../spiffe/workload-api/index.js'
