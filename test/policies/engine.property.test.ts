@@ -260,7 +260,7 @@ describe('for any policy', () => {
       expect(back.id).toBe(there.id)
       for (const one of asked) expect(ask(back, one)).toEqual(ask(there, one))
     },
-    200,
+    100,
   )
 
   test(
@@ -273,7 +273,7 @@ describe('for any policy', () => {
         if (ask(before, one).effect === 'deny') expect(ask(after, one).effect).toBe('deny')
       }
     },
-    300,
+    120,
   )
 
   test(
@@ -286,7 +286,7 @@ describe('for any policy', () => {
         if (ask(before, one).effect === 'allow') expect(ask(after, one).effect).toBe('allow')
       }
     },
-    300,
+    120,
   )
 
   test(
@@ -301,7 +301,7 @@ describe('for any policy', () => {
         expect(ask(after, one)).toMatchObject(verdict)
       }
     },
-    200,
+    100,
   )
 
   test(
@@ -313,7 +313,7 @@ describe('for any policy', () => {
         expect(parseDocuments(documentToJson(one), 'p')).toEqual([one])
       }
     },
-    300,
+    120,
   )
 
   test(
@@ -333,6 +333,6 @@ describe('for any policy', () => {
         expect(to).not.toEqual([])
       }
     },
-    300,
+    120,
   )
 })
