@@ -7,13 +7,26 @@ import { PlatformError, systemCode } from './errors.js'
 /** Creates the folder if needed, for its owner alone, and proves that it can be written. Throws `CS_FOLDER_UNUSABLE`. */
 export async function ensurePrivateFolder(path: string, mode = 0o700): Promise<void> {
   try {
-    await mkdir(path, { recursive: true, mode })
+    await makeFolders(path, mode)
     await access(path, constants.W_OK | constants.X_OK)
   } catch (error) {
     const why = systemCode(error) ?? 'unknown error'
     throw new PlatformError('CS_FOLDER_UNUSABLE', `folder ${path} cannot be used: ${why}`, {
       cause: error,
     })
+  }
+}
+
+/** Not by mkdir's own `recursive`, which never ends below a folder that denies that it lacks something (/proc). */
+async function makeFolders(path: string, mode: number): Promise<void> {
+  try {
+    await mkdir(path, mode)
+  } catch (error) {
+    const code = systemCode(error)
+    if (code === 'EEXIST') return
+    if (code !== 'ENOENT' || dirname(path) === path) throw error
+    await makeFolders(dirname(path), mode)
+    await mkdir(path, mode)
   }
 }
 

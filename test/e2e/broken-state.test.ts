@@ -180,7 +180,7 @@ describe('a sentry refuses to start, says why, and overwrites nothing', () => {
   )
 
   test.each([
-    ['a folder that cannot be made', '/dev/null/folder'],
+    ['a folder that cannot be made', '/proc/countersign'],
     ['a folder that is a file', '/dev/null'],
   ])(
     '%s',
