@@ -132,14 +132,14 @@ function readJwtAuthorities(
   onWarning: Warn,
 ): ReadonlyMap<string, JwtAuthority> {
   const found = new Map<string, JwtAuthority>()
-  const keyIds = entries.map(({ kid }) => kid)
+  const repeated = repeatedIn(entries.map(({ kid }) => kid))
   for (const entry of entries) {
     const { kid } = entry
     const ignore = (reason: string) =>
       onWarning(`jwt-svid entry ${JSON.stringify(kid) ?? 'without kid'} is ignored: ${reason}`)
     if (typeof kid !== 'string' || kid === '') {
       ignore('it has no kid')
-    } else if (keyIds.indexOf(kid) !== keyIds.lastIndexOf(kid)) {
+    } else if (repeated.has(kid)) {
       ignore('its kid occurs more than once')
     } else {
       const key = readJwtKey(entry)
@@ -148,6 +148,11 @@ function readJwtAuthorities(
     }
   }
   return found
+}
+
+function repeatedIn(values: readonly unknown[]): ReadonlySet<unknown> {
+  const seen = new Set<unknown>()
+  return new Set(values.filter((value) => seen.size === seen.add(value).size))
 }
 
 /** A malformed number counts as absent; the keys matter more. */

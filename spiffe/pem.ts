@@ -1,7 +1,7 @@
 import { SpiffeError } from './errors.js'
 
-const CERTIFICATE_BLOCK =
-  /-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----/g
+/** One run of characters and nothing optional beside it: text from a stranger must not make the search go back. */
+const CERTIFICATE_BLOCK = /-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----/g
 const BEGIN = /-----BEGIN CERTIFICATE-----/g
 const LINE_LENGTH = 64
 

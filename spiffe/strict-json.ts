@@ -17,11 +17,13 @@ export interface JsonOptions {
   /** The code of whatever is wrong. */
   readonly code: SpiffeErrorCode
   readonly maxBytes: number
-  /** `exact` gives a bigint for an integer beyond 2^53; `number` rounds it as `JSON.parse` does. */
+  /** `exact` gives a bigint for an integer beyond 2^53 of up to 64 digits; `number` rounds it as `JSON.parse` does. */
   readonly integers: 'exact' | 'number'
 }
 
 const MAX_DEPTH = 32
+/** Nothing counts so far, and to make a bigint of millions of digits takes seconds. */
+const MAX_EXACT_DIGITS = 64
 
 /**
  * Reads JSON (RFC 8259) that is not to be read in two ways: UTF-8 without errors, no member name twice,
@@ -112,8 +114,9 @@ function readNumber(reader: Reader): number | bigint {
   const [literal, fraction, exponent] = match(reader, NUMBER) ?? []
   if (literal === undefined) throw fault(reader, 'value is not JSON')
   const value = Number(literal)
-  const exact = Number.isSafeInteger(value) || reader.integers === 'number'
-  return exact || fraction !== undefined || exponent !== undefined ? value : BigInt(literal)
+  const whole = fraction === undefined && exponent === undefined
+  if (!whole || reader.integers === 'number' || Number.isSafeInteger(value)) return value
+  return literal.length > MAX_EXACT_DIGITS ? value : BigInt(literal)
 }
 
 function takes(reader: Reader, character: string): boolean {

@@ -181,6 +181,13 @@ describe('an entry that is passed over while the others load', () => {
     expect([...bundle.jwtAuthorities.keys()]).toEqual(['b'])
     expect(warnings).toHaveLength(2)
   })
+
+  test('a hundred thousand of them cost a peer no more than one look each', () => {
+    const entries = Array.from({ length: 100_000 }, (_, at) => `{"use":"jwt-svid","kid":"${at}"}`)
+    const { bundle, warnings } = read(`{"keys":[${entries.join(',')}]}`)
+    expect(bundle.jwtAuthorities.size).toBe(0)
+    expect(warnings).toHaveLength(100_000)
+  })
 })
 
 /** A root whose SubjectPublicKeyInfo has something else where its algorithm is named. */
@@ -261,16 +268,23 @@ describe('TB-10 TB-12 OPEN-11 sequence and refresh hint', () => {
     expect(read(`{"spiffe_sequence":${literal},"keys":[]}`).bundle.sequence).toBe(expected)
   })
 
-  test.each(['18446744073709551616', '-1', '1.5', '"1"', 'null', 'true', '[1]', '1e400'])(
-    '%s counts as absent',
-    (literal) => {
-      const { bundle, warnings } = read(
-        `{"spiffe_sequence":${literal},"spiffe_refresh_hint":${literal},"keys":[]}`,
-      )
-      expect([bundle.sequence, bundle.refreshHint]).toEqual([undefined, undefined])
-      expect(warnings).toHaveLength(2)
-    },
-  )
+  test.each([
+    '18446744073709551616',
+    '-1',
+    '1.5',
+    '"1"',
+    'null',
+    'true',
+    '[1]',
+    '1e400',
+    `1${'0'.repeat(70)}`,
+  ])('%s counts as absent', (literal) => {
+    const { bundle, warnings } = read(
+      `{"spiffe_sequence":${literal},"spiffe_refresh_hint":${literal},"keys":[]}`,
+    )
+    expect([bundle.sequence, bundle.refreshHint]).toEqual([undefined, undefined])
+    expect(warnings).toHaveLength(2)
+  })
 })
 
 const authority = testAuthority('td.example', { now: NOW, rsaJwt: true })

@@ -28,6 +28,8 @@ test.each([
   ['padding in the middle', block.replace('AAEC', 'AA==')],
   ['an empty block', '-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n'],
   ['a good block and a damaged one', `${block}-----BEGIN CERTIFICATE-----\n`],
+  ['blanks without end', `-----BEGIN CERTIFICATE-----${' '.repeat(1_000_000)}`],
+  ['one beginning after another', '-----BEGIN CERTIFICATE-----\n'.repeat(50_000)],
 ])('refuses %s', (_, text) => {
   expect(codeOf(() => certificatesFromPem(text))).toBe('CS_CERTIFICATE_MALFORMED')
 })

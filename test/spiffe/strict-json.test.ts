@@ -69,6 +69,12 @@ test('TB-12 TRAP-2 changes no integer', () => {
   )
 })
 
+test('an integer longer than anything counts to is not computed, for that takes seconds', () => {
+  expect(read(`1${'0'.repeat(63)}`)).toBe(10n ** 63n)
+  expect(read(`1${'0'.repeat(64)}`)).toBe(1e64)
+  expect(read('9'.repeat(90_000))).toBe(Number.POSITIVE_INFINITY)
+})
+
 test('a member named __proto__ is a member like any other', () => {
   const value = read('{"__proto__":{"admin":true}}') as Record<string, unknown>
   expect(Object.hasOwn(value, '__proto__')).toBe(true)
