@@ -55,7 +55,6 @@ const GREETING_BYTES = 33
 
 interface OpenConnection extends Connection {
   readonly socket: Socket
-  close(): void
 }
 
 const CLOSED = new Error('connection is closed')
@@ -65,16 +64,15 @@ export function connectionTable(options: ConnectionsOptions): Connections {
   const open = new Map<string, OpenConnection>()
   const connectionsOf = counts()
   const callsOf = counts()
+  const warnOnce = weakHoldWarning(log)
   let count = 0
   let onEmpty: (() => void)[] = []
-  let warned = false
 
   const track = (address: string, connection: OpenConnection) => {
     const { caller, socket } = connection
     open.set(address, connection)
     connectionsOf.add(caller.uid, 1)
     socket.once('close', () => {
-      connection.close()
       open.delete(address)
       connectionsOf.add(caller.uid, -1)
       caller.close()
@@ -105,24 +103,13 @@ export function connectionTable(options: ConnectionsOptions): Connections {
         socket.destroy()
         return false
       }
-      if (caller.heldBy === 'pid' && caller.pid !== 0 && !warned) {
-        warned = true
-        log.warn({}, 'kernel has no SO_PEERPIDFD: callers are held by pid')
-      }
+      warnOnce(caller)
       count += 1
       const address = `connection-${count}`
       // gRPC shows a call this address and nothing else of the connection it came in on.
       Object.defineProperty(socket, 'remoteAddress', { value: address })
-      const closing = new AbortController()
-      const { signal: closed } = closing
-      track(address, {
-        caller,
-        path: from.path,
-        calls: callsBy(caller.uid),
-        closed,
-        socket,
-        close: () => closing.abort(CLOSED),
-      })
+      const closed = closingOf(socket)
+      track(address, { caller, path: from.path, calls: callsBy(caller.uid), closed, socket })
       void closeUnlessGreeted(socket, closed, options)
       return true
     },
@@ -140,6 +127,22 @@ export function connectionTable(options: ConnectionsOptions): Connections {
     closeAll() {
       for (const { socket } of open.values()) socket.destroy()
     },
+  }
+}
+
+function closingOf(socket: Socket): AbortSignal {
+  const closing = new AbortController()
+  socket.once('close', () => closing.abort(CLOSED))
+  return closing.signal
+}
+
+/** Says once that this kernel makes the weaker promise of the two. */
+function weakHoldWarning(log: Log): (caller: Caller) => void {
+  let warned = false
+  return ({ heldBy, pid }) => {
+    if (warned || heldBy !== 'pid' || pid === 0) return
+    warned = true
+    log.warn({}, 'kernel has no SO_PEERPIDFD: callers are held by pid')
   }
 }
 

@@ -49,28 +49,18 @@ const CHANGED = new Error('state has changed')
 export function follower(options: FollowerOptions): Follower {
   const { rpc, connection, view, sink, log } = options
   const who = { rpc, ...whoOf(connection) }
-  let first: AttestedCaller | undefined
-  let last: AttestedCaller | undefined
+  const caller = steadyCaller(options)
   let sent: { readonly key: string; readonly bytes: Buffer } | undefined
   let waiting: AbortController | undefined
   let delivering = false
   let again = false
 
-  const attest = async () => {
-    const caller = await connection.caller.attest(sink.over)
-    first ??= caller
-    if (!sameProgram(first.facts, caller.facts)) {
-      throw new AgentError('CS_CALLER_CHANGED', 'process runs another program now')
-    }
-    last = caller
-    return caller
-  }
   const isComplete = ({ message, missing }: View) =>
     missing.length === 0 || (message !== undefined && sent !== undefined)
   const completed = async () => {
     using wait = patience({ ...options, over: sink.over })
     for (;;) {
-      const seen = view(await attest())
+      const seen = view(await caller.attest())
       if (isComplete(seen) || wait.lost()) return seen
       waiting = new AbortController()
       await wait.wait(seen.missing, waiting.signal)
@@ -78,7 +68,7 @@ export function follower(options: FollowerOptions): Follower {
     }
   }
   const current = async () => {
-    const seen = view(await attest())
+    const seen = view(await caller.attest())
     return isComplete(seen) ? seen : completed()
   }
   const deliverOnce = async () => {
@@ -123,6 +113,7 @@ export function follower(options: FollowerOptions): Follower {
       }
     },
     standing() {
+      const last = caller.last()
       if (!last || !sent) return 'stale'
       try {
         const { message } = view(last)
@@ -131,6 +122,30 @@ export function follower(options: FollowerOptions): Follower {
       } catch {
         return 'refused'
       }
+    },
+  }
+}
+
+interface SteadyCaller {
+  /** Throws `CS_CALLER_CHANGED` when it is not the program that opened the stream. */
+  attest(): Promise<AttestedCaller>
+  /** As it was when it was last looked at. */
+  last(): AttestedCaller | undefined
+}
+
+function steadyCaller({ connection, sink }: FollowerOptions): SteadyCaller {
+  let first: AttestedCaller | undefined
+  let last: AttestedCaller | undefined
+  return {
+    last: () => last,
+    async attest() {
+      const caller = await connection.caller.attest(sink.over)
+      first ??= caller
+      if (!sameProgram(first.facts, caller.facts)) {
+        throw new AgentError('CS_CALLER_CHANGED', 'process runs another program now')
+      }
+      last = caller
+      return caller
     },
   }
 }
