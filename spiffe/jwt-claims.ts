@@ -66,14 +66,18 @@ function assertAudience(audience: readonly string[], answersTo: string | readonl
   }
 }
 
-/** A NumericDate (RFC 7519 §2), in milliseconds. */
+/** A NumericDate (RFC 7519 §2) in milliseconds, or `undefined` for what is none. */
+export function numericDateIn(value: unknown): number | undefined {
+  if (typeof value !== 'number' || !(Math.abs(value) <= MAX_SECONDS)) return undefined
+  return value * 1000
+}
+
 function timeIn(claims: JsonObject, name: string): number | undefined {
   const value = claims[name]
   if (value === undefined) return undefined
-  if (typeof value !== 'number' || !(Math.abs(value) <= MAX_SECONDS)) {
-    throw invalid(`${name} of the token is not a time`)
-  }
-  return value * 1000
+  const time = numericDateIn(value)
+  if (time === undefined) throw invalid(`${name} of the token is not a time`)
+  return time
 }
 
 function leewayOf({ leewaySeconds = DEFAULT_LEEWAY_SECONDS }: ClaimExpectations): number {

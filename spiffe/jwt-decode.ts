@@ -22,7 +22,8 @@ const invalid = (message: string) => new SpiffeError('CS_JWT_SVID_INVALID', mess
 
 /** Takes a token apart, strictly and for display: nothing is verified. Throws `CS_JWT_SVID_INVALID`. */
 export function decodeJwt(token: string): DecodedJwt {
-  const { header, payload } = splitCompactJws(token)
+  const { header, payload, signature } = splitCompactJws(token)
+  decodePart(signature, 'signature')
   return { header: readPart(header, 'header'), claims: readPart(payload, 'payload') }
 }
 

@@ -15,6 +15,8 @@ export type PublicKeyShape =
   | { readonly kind: 'ed25519'; readonly point: Uint8Array }
   | { readonly kind: 'other'; readonly algorithm: string }
 
+type RsaShape = Extract<PublicKeyShape, { kind: 'rsa' }>
+
 export type EcCurve = 'P-256' | 'P-384' | 'P-521'
 
 const EC_PUBLIC_KEY = '1.2.840.10045.2.1'
@@ -37,6 +39,8 @@ const ED25519_LENGTH = 32
 const MIN_RSA_BITS = 2048
 /** A key above this costs a verifier more than any signature is worth. */
 const MAX_RSA_BITS = 8192
+/** 65537 has three octets. A check of a signature takes as long as the exponent is, and its owner chooses it. */
+const MAX_RSA_EXPONENT_OCTETS = 4
 
 /** Takes a DER SubjectPublicKeyInfo apart. Throws `CS_DER_MALFORMED`. */
 export function shapeOfKey(publicKeyInfo: Uint8Array): PublicKeyShape {
@@ -50,7 +54,8 @@ export function shapeOfKey(publicKeyInfo: Uint8Array): PublicKeyShape {
     if (curve !== undefined) return { kind: 'ec', curve, point: octets }
   }
   if (name === RSA_ENCRYPTION) {
-    const [modulus, exponent] = sequenceItems(readElement(octets))
+    const [modulus, exponent, ...rest] = sequenceItems(readElement(octets))
+    if (rest.length > 0) return { kind: 'other', algorithm: name }
     return { kind: 'rsa', modulus: readUnsigned(modulus), exponent: readUnsigned(exponent) }
   }
   if (name === ED25519 && parameters === undefined) return { kind: 'ed25519', point: octets }
@@ -64,7 +69,7 @@ export function keyWeakness(key: PublicKeyShape): string | undefined {
     case 'ed25519':
       return undefined
     case 'rsa':
-      return rsaWeakness(bitLength(key.modulus))
+      return rsaWeakness(key)
     case 'other':
       return `key algorithm ${key.algorithm} is not allowed`
   }
@@ -97,9 +102,15 @@ export function importKey(publicKeyInfo: Uint8Array): KeyObject {
   return createPublicKey({ key: Buffer.from(publicKeyInfo), format: 'der', type: 'spki' })
 }
 
-function rsaWeakness(bits: number): string | undefined {
+function rsaWeakness({ modulus, exponent }: RsaShape): string | undefined {
+  const bits = bitLength(modulus)
   if (bits < MIN_RSA_BITS) return `RSA key has ${bits} bits, fewer than ${MIN_RSA_BITS}`
   if (bits > MAX_RSA_BITS) return `RSA key has ${bits} bits, more than ${MAX_RSA_BITS}`
+  const isOdd = ((exponent.at(-1) ?? 0) & 1) === 1
+  const isOne = exponent.length === 1 && exponent[0] === 1
+  if (!isOdd || isOne || exponent.length > MAX_RSA_EXPONENT_OCTETS) {
+    return 'RSA key has an exponent that is not odd and between 3 and 2^32'
+  }
   return undefined
 }
 

@@ -60,16 +60,10 @@ function ipNameIn(name: DerElement): Uint8Array {
 
 /** Reads name constraints (RFC 5280 §4.2.1.10). Throws `CS_CERTIFICATE_MALFORMED` or `CS_DER_MALFORMED`. */
 export function nameConstraintsIn(element: DerElement): NameConstraints {
-  const subtrees = sequenceItems(element)
-  const permitted = subtreesIn(subtrees, contextTag(0))
-  const excluded = subtreesIn(subtrees, contextTag(1))
-  const tagsInOrder = subtrees.map(({ tag }) => tag)
-  if (
-    subtrees.length === 0 ||
-    tagsInOrder.some((tag, index) => tag <= (tagsInOrder[index - 1] ?? 0))
-  ) {
-    throw malformed('name constraints have a wrong shape')
-  }
+  const lists = sequenceItems(element)
+  assertListShape(lists)
+  const permitted = subtreesIn(lists, contextTag(0))
+  const excluded = subtreesIn(lists, contextTag(1))
   return {
     permittedUris: permitted.uris,
     excludedUris: excluded.uris,
@@ -79,12 +73,23 @@ export function nameConstraintsIn(element: DerElement): NameConstraints {
   }
 }
 
+/** Permitted subtrees, excluded ones or both in this order, and none of them empty: a limit may not vanish. */
+function assertListShape(lists: readonly DerElement[]): void {
+  const known = [contextTag(0), contextTag(1)].filter((tag) =>
+    lists.some((list) => list.tag === tag),
+  )
+  const isInOrder =
+    known.length === lists.length && lists.every(({ tag }, index) => tag === known[index])
+  const isFilled = lists.length > 0 && lists.every((list) => children(list).length > 0)
+  if (!isInOrder || !isFilled) throw malformed('name constraints have a wrong shape')
+}
+
 /** A host name, or with a dot in front everything below one; empty stands for every host. */
 const CONSTRAINT = /^(\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*)?$/i
 
-function subtreesIn(subtrees: readonly DerElement[], tag: number) {
+function subtreesIn(lists: readonly DerElement[], tag: number) {
   const found = { uris: [] as string[], dns: [] as string[], others: false }
-  const list = subtrees.find((candidate) => candidate.tag === tag)
+  const list = lists.find((candidate) => candidate.tag === tag)
   for (const subtree of list === undefined ? [] : children(list)) {
     const [base, ...bounds] = sequenceItems(subtree)
     const name = expectTag(base, base?.tag ?? 0)

@@ -6,13 +6,20 @@ import {
   type TrustBundle,
   type TrustDomain,
 } from '../index.js'
+import { numericDateIn } from '../jwt-claims.js'
 import type {
   JWTBundlesResponse,
   JWTSVID,
   JWTSVIDResponse,
   ValidateJWTSVIDResponse,
 } from './gen/workload.js'
-import { assertPresent, atPlace, invalidResponse, trustDomainOfKey } from './response-checks.js'
+import {
+  assertPresent,
+  atPlace,
+  hintIn,
+  invalidResponse,
+  trustDomainOfKey,
+} from './response-checks.js'
 
 /** A token of one's own, to be sent to somebody who will verify it. Times are milliseconds since 1970. */
 export interface OwnJwtSvid {
@@ -89,21 +96,15 @@ function readJwtSvid(entry: JWTSVID, expected: ExpectedTokens): OwnJwtSvid {
   if (!expected.audience.every((wanted) => audience.includes(wanted))) {
     throw invalidResponse('token is not for the audience asked for')
   }
-  const expiresAt = timeOf(claims['exp'])
+  const expiresAt = numericDateIn(claims['exp'])
   if (expiresAt === undefined) throw invalidResponse('token has no expiry')
-  const issuedAt = timeOf(claims['iat'])
-  const hint = entry.hint === '' ? {} : { hint: entry.hint }
-  return { id, token: entry.svid, audience, issuedAt, expiresAt, ...hint }
+  const issuedAt = numericDateIn(claims['iat'])
+  return { id, token: entry.svid, audience, issuedAt, expiresAt, ...hintIn(entry) }
 }
 
 function audienceOf(claim: unknown): readonly string[] {
   const values: readonly unknown[] = Array.isArray(claim) ? claim : [claim]
   return values.filter((value) => typeof value === 'string')
-}
-
-/** NumericDate is in seconds, with or without a fraction. */
-function timeOf(claim: unknown): number | undefined {
-  return typeof claim === 'number' && Number.isFinite(claim) ? claim * 1000 : undefined
 }
 
 function hasSameKeys(one: TrustBundle, other: TrustBundle): boolean {

@@ -7,6 +7,13 @@ export function assertPresent(field: string, value: string | Uint8Array): void {
   if (value.length === 0) throw invalidResponse(`${field} is empty`)
 }
 
+/** Beyond this a hint is not supported (Workload API §8); the SVID then counts as one without a hint. */
+const MAX_HINT_BYTES = 1024
+
+export function hintIn({ hint }: { readonly hint: string }): { readonly hint?: string } {
+  return hint === '' || Buffer.byteLength(hint) > MAX_HINT_BYTES ? {} : { hint }
+}
+
 /** Bundle maps are keyed by the SPIFFE ID of the trust domain (`spiffe://b.example`). Throws `CS_RESPONSE_INVALID`. */
 export function trustDomainOfKey(key: string): TrustDomain {
   const id = atPlace('key of a bundle', () => parseSpiffeId(key))

@@ -11,7 +11,13 @@ import {
   type X509Svid,
 } from '../index.js'
 import type { X509BundlesResponse, X509SVID, X509SVIDResponse } from './gen/workload.js'
-import { assertPresent, atPlace, invalidResponse, trustDomainOfKey } from './response-checks.js'
+import {
+  assertPresent,
+  atPlace,
+  hintIn,
+  invalidResponse,
+  trustDomainOfKey,
+} from './response-checks.js'
 
 /** All that FetchX509SVID said at one moment: never mixed with what it said at another. */
 export interface X509Context {
@@ -24,9 +30,6 @@ export interface X509Context {
 }
 
 export type X509Bundles = ReadonlyMap<TrustDomain, TrustBundle>
-
-/** Beyond this a hint is not supported (Workload API §8); the SVID then counts as one without a hint. */
-const MAX_HINT_BYTES = 1024
 
 /**
  * Reads and judges one message in full. What did not change since `previous` is the same object
@@ -91,13 +94,8 @@ interface SvidSurroundings {
 function readSvid(entry: X509SVID, { own, now, previous }: SvidSurroundings): X509Svid {
   assertPresent('x509_svid', entry.x509Svid)
   assertPresent('x509_svid_key', entry.x509SvidKey)
-  const hint = Buffer.byteLength(entry.hint) > MAX_HINT_BYTES ? '' : entry.hint
   const chain = splitCertificates(entry.x509Svid)
-  const svid = parseX509Svid({
-    chain,
-    privateKeyDer: entry.x509SvidKey,
-    ...(hint === '' ? {} : { hint }),
-  })
+  const svid = parseX509Svid({ chain, privateKeyDer: entry.x509SvidKey, ...hintIn(entry) })
   if (svid.id !== entry.spiffeId) throw invalidResponse('certificate carries another spiffe id')
 
   verifyX509Svid({ chain, bundles: bundleSet(own.values()), now })

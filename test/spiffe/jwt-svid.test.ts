@@ -448,7 +448,8 @@ test('decodes a token for display, strictly and without judging it', () => {
     header: { alg: 'ES256' },
     claims: { sub: SUB, exp: 1 },
   })
-  for (const text of ['', 'a.b.c', `${head}.${part('[]')}.`, `${head}.${body}`]) {
+  const escape = `${head}.${body}.\u001b[2J`
+  for (const text of ['', 'a.b.c', `${head}.${part('[]')}.`, `${head}.${body}`, escape]) {
     expect(codeOf(() => decodeJwt(text))).toBe(INVALID)
   }
 })

@@ -62,10 +62,22 @@ describe('readJwtSvids', () => {
     ],
     ['a token without an expiry', [svid(webId, { claims: { exp: undefined } })], 'no expiry'],
     ['a token with an expiry in words', [svid(webId, { claims: { exp: 'soon' } })], 'no expiry'],
+    ['a token that ends after time', [svid(webId, { claims: { exp: 9e12 } })], 'no expiry'],
     ['something that is no token', [{ ...svid(), svid: 'a.b' }], 'svid 0:'],
+    [
+      'a token with a line end in its signature',
+      [{ ...svid(), svid: `${svid().svid}\r\nx` }],
+      'signature of the token is not base64url',
+    ],
     ['an id without a path', [{ ...svid(), spiffeId: 'spiffe://a.example' }], 'no path'],
   ])('refuses %s', (_, svids, reason) => {
     expect(() => readJwtSvids({ svids }, expected)).toThrow(invalid(reason))
+  })
+
+  test('WL-85: a hint of more than 1024 bytes counts as none', () => {
+    const hinted = (hint: string) => readJwtSvids({ svids: [{ ...svid(), hint }] }, expected)[0]
+    expect(hinted('h'.repeat(1024)).hint).toBe('h'.repeat(1024))
+    expect(hinted(`${'h'.repeat(1023)}é`)).not.toHaveProperty('hint')
   })
 
   test('WL-46: refuses another identity than the one asked for', () => {

@@ -1,5 +1,6 @@
+import { createPublicKey } from 'node:crypto'
 import { type signatures } from '../../support/certificate.js'
-import { issuer, keys, leaf } from '../x509-world.js'
+import { issuer, keys, leaf, type TestKeys } from '../x509-world.js'
 import { ACCEPTED, INVALID, leafCase, type X509Case } from './case.js'
 
 type SignatureName = keyof typeof signatures
@@ -17,6 +18,14 @@ const signedWith = (
   ],
   expect: verdict,
 })
+
+/** A public key that is odd in its exponent; nobody signs with it here. */
+function withExponent(e: string): TestKeys {
+  const { privateKey, publicKey } = keys('leaf', 'rsa-2048')
+  const { n } = publicKey.export({ format: 'jwk' })
+  const jwk = { kty: 'RSA', n: n ?? '', e }
+  return { privateKey, publicKey: createPublicKey({ key: jwk, format: 'jwk' }) }
+}
 
 export const algorithmsCases: readonly X509Case[] = [
   signedWith('ECDSA-SHA256', 'P-256', ACCEPTED),
@@ -45,6 +54,20 @@ export const algorithmsCases: readonly X509Case[] = [
     'X509-33',
     () => ({ keys: keys('leaf', 'rsa-1024') }),
     INVALID,
+  ),
+  ...[
+    ['of one, under which every text is a signature', 'AQ', INVALID],
+    ['of three', 'Aw', ACCEPTED],
+    ['that is even', 'AQAA', INVALID],
+    ['of 32 bits', '_____w', ACCEPTED],
+    ['of 33 bits, which costs whoever verifies', 'Af____8', INVALID],
+  ].map(([title, exponent, verdict]) =>
+    leafCase(
+      `a leaf with an RSA exponent ${title}`,
+      'X509-33',
+      () => ({ keys: withExponent(exponent as string), keyUsage: 5 }),
+      verdict as string,
+    ),
   ),
   leafCase(
     'a leaf with a key on an unusual curve',

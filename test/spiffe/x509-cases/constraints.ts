@@ -52,6 +52,17 @@ export const constraintsCases: readonly X509Case[] = [
     [{ id: '2.5.29.30', critical: true, value: sequence() }],
     INVALID,
   ),
+  ...[
+    ['an empty list of what is permitted', tlv(0xa0)],
+    ['an empty list of what is excluded', tlv(0xa1)],
+    ['limits under a tag that nobody knows', tlv(0xa2, sequence(uriSubtree('other.example')))],
+  ].map(([title, lists]) =>
+    constrained(
+      title as string,
+      [{ id: '2.5.29.30', critical: true, value: sequence(lists as Uint8Array) }],
+      INVALID,
+    ),
+  ),
   constrained(
     'DNS names inside their limit',
     [extension.nameConstraints({ permitted: [dnsSubtree('svc.example')] })],
