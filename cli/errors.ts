@@ -48,6 +48,11 @@ export const cliReasons = {
     what: 'A check found something wrong.',
     todo: 'Each finding that was printed names what to do.',
   },
+  CS_DRAIN_INCOMPLETE: {
+    severity: 'warning',
+    what: 'A sidecar was told to stop and closed requests that had not ended in the time they were given.',
+    todo: 'Give them longer with drain, or find out what they wait for.',
+  },
   CS_DEV_FAILED: {
     severity: 'error',
     what: 'The demonstration did not come up or did not behave as it should.',

@@ -81,12 +81,14 @@ async function runAgent(settings: AgentSettings, context: CliContext): Promise<v
   const stop = new AbortController()
   void stopped.then(() => stop.abort())
   if (!(await becomesReady(agent.whenReady(stop.signal), stop.signal))) return
-  announceReady(context, {
+  const addresses = {
     id: agent.identities.status().agentId ?? '',
     socket: settings.socket,
     admin_socket: adminSocket(settings),
     admin: formatHostPort(admin.address),
-  })
+  }
+  announceReady(context, addresses)
+  log.info(addresses, 'agent serves')
   log.info({ why: await stopped }, 'asked to stop')
 }
 

@@ -48,11 +48,13 @@ async function runSentry(settings: SentrySettings, context: CliContext): Promise
     readiness: () => sentry.ready(),
     status: () => sentry.status(),
   })
-  announceReady(context, {
+  const addresses = {
     grpc: formatHostPort(sentry.address),
     socket: sentry.adminSocket,
     admin: formatHostPort(admin.address),
-  })
+  }
+  announceReady(context, addresses)
+  log.info({ trustDomain, ...addresses }, 'sentry serves')
   log.info({ why: await stopped }, 'asked to stop')
 }
 
