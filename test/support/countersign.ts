@@ -29,6 +29,11 @@ export interface Finished {
   readonly stderr: string
 }
 
+interface StartOptions extends RunOptions {
+  /** For a command that announces nothing. */
+  readonly ready?: 'announced' | 'at once'
+}
+
 interface RunOptions {
   readonly env?: Readonly<Record<string, string>>
   readonly input?: string
@@ -54,7 +59,7 @@ export async function countersign(
 /** Starts a component of the built product and waits until it says that it is ready. */
 export async function startProgram(
   args: readonly string[],
-  options: RunOptions = {},
+  options: StartOptions = {},
 ): Promise<RunningProgram> {
   const env = {
     ...options.env,
@@ -68,6 +73,17 @@ export async function startProgram(
     if (child.exitCode === null && child.signalCode === null) child.kill(signal)
     await gone
   }
+  const dispose = () => kill('SIGTERM')
+  if (options.ready === 'at once') {
+    return {
+      child,
+      pid: child.pid!,
+      addresses: {},
+      ...output,
+      kill,
+      [Symbol.asyncDispose]: dispose,
+    }
+  }
   const announced = once(createInterface({ input: child.stdio[READY_FD] as Readable }), 'line', {
     signal: AbortSignal.timeout(READY_TIMEOUT_MS),
   })
@@ -78,7 +94,6 @@ export async function startProgram(
   try {
     const [line] = (await Promise.race([announced, failed])) as [string]
     const addresses = JSON.parse(line) as Record<string, string>
-    const dispose = () => kill('SIGTERM')
     return { child, pid: child.pid!, addresses, ...output, kill, [Symbol.asyncDispose]: dispose }
   } catch (error) {
     announced.catch(() => undefined)
