@@ -8,14 +8,14 @@ export function measuredPipeline(
   pipeline: IssuePipeline,
   { metrics, clock }: { readonly metrics: SentryMetrics; readonly clock: Clock },
 ): IssuePipeline {
-  const measured = <Issued>(
-    request: { readonly type: SvidType; readonly entryId?: string; readonly requester: string },
-    issue: () => Issued,
+  const measured = <Issued, Asked extends VouchedFor>(
+    type: SvidType,
+    request: Asked,
+    issue: (request: Asked) => Issued,
   ): Issued => {
-    const { type } = request
     const start = clock.hrtime()
     try {
-      const issued = issue()
+      const issued = issue(request)
       metrics.issueTook(Number(clock.hrtime() - start) / 1e9)
       metrics.issued({ type, vouchedBy: voucherOf(request) })
       return issued
@@ -28,14 +28,19 @@ export function measuredPipeline(
     }
   }
   return {
-    x509: (request) => measured({ ...request, type: 'x509' }, () => pipeline.x509(request)),
-    jwt: (request) => measured({ ...request, type: 'jwt' }, () => pipeline.jwt(request)),
+    x509: (request) => measured('x509', request, pipeline.x509),
+    jwt: (request) => measured('jwt', request, pipeline.jwt),
     signingIdentity: (request) => pipeline.signingIdentity(request),
   }
 }
 
+interface VouchedFor {
+  readonly entryId?: string
+  readonly requester: string
+}
+
 /** Which promise the SVID rests on. */
-function voucherOf(request: { readonly entryId?: string; readonly requester: string }): string {
+function voucherOf(request: VouchedFor): string {
   if (request.entryId !== undefined) return 'registration'
   return request.requester === 'local' ? 'administrator' : 'node'
 }

@@ -18,6 +18,7 @@ import {
   setAgentVersion,
 } from '../attestation/agents.js'
 import { keepJoinToken, makeJoinToken } from '../attestation/join-token.js'
+import type { AuditEvent } from '../audit/event.js'
 import { proveKeyPossession } from '../csr.js'
 import { SentryError } from '../errors.js'
 import type { IssuedX509 } from '../issue.js'
@@ -56,13 +57,13 @@ export function agentService(context: ApiContext, calls: ServerCalls): AgentServ
     deleteAgent: calls.unary(async ({ id }, call) => {
       const subject = requestedAgent(context, id)
       await datastore.write((draft) => evictAgent(draft, subject))
-      recordAdmin(context, call, { type: 'agent.evicted.v1', subject })
+      await recordAdmin(context, call, { type: 'agent.evicted.v1', subject })
       return {}
     }),
     banAgent: calls.unary(async ({ id }, call) => {
       const subject = requestedAgent(context, id)
       await datastore.write((draft) => banAgent(draft, subject))
-      recordAdmin(context, call, { type: 'agent.banned.v1', subject })
+      await recordAdmin(context, call, { type: 'agent.banned.v1', subject })
       return {}
     }),
   }
@@ -98,7 +99,7 @@ async function renewAgent(
     return svid
   }
   await datastore.write((draft) => recordRenewal(draft, { id, issue }))
-  context.audit.flush()
+  await context.audit.settled()
   return { svid: svid && svidToWire(svid) }
 }
 
@@ -148,17 +149,17 @@ async function createJoinToken(
     prefixed('failed to create join token registration entry', () => createEntry(draft, entry))
   })
   const details = { hash: token.hash, expiresAt: token.expiresAt }
-  recordAdmin(context, call, { type: 'token.created.v1', subject: token.agentId, details })
+  await recordAdmin(context, call, { type: 'token.created.v1', subject: token.agentId, details })
   return { value, expiresAt: BigInt(Math.floor(token.expiresAt / 1000)) }
 }
 
 function recordAdmin(
   { audit }: ApiContext,
   { caller }: CallContext,
-  event: Omit<Parameters<ApiContext['audit']['record']>[0], 'requester'>,
-): void {
+  event: Omit<AuditEvent, 'requester'>,
+): Promise<void> {
   audit.record({ ...event, requester: nameOf(caller) })
-  audit.flush()
+  return audit.settled()
 }
 
 function requestedAgent({ trustDomain }: ApiContext, id: SPIFFEID | undefined): SpiffeId {

@@ -37,7 +37,7 @@ export async function attestAgent(context: ApiContext, stream: Attestation): Pro
     attestor = found.type
     const { svid, reattestable } = await admit(context, { evidence, attestor: found, stream })
     const result = { svid: svidToWire(svid), reattestable }
-    context.audit.flush()
+    await context.audit.settled()
     await stream.write({ step: { $case: 'result', value: result } })
   } catch (error) {
     refused(context, { error, attestor, requester: nameOf(stream.caller) })

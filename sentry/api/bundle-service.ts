@@ -55,6 +55,7 @@ async function appendBundle(
   }
   const { value } = await datastore.write((draft) => appendToOwnBundle(draft, trustDomain, added))
   if (value) recordBundle(context, call, { change: 'appended', bundle: value })
+  await context.audit.settled()
   return shown(value, request.outputMask)
 }
 

@@ -94,7 +94,7 @@ async function createEntries(
       results.push(creationResult(outcome, outputMask))
     }
   }
-  context.audit.flush()
+  await context.audit.settled()
   return { results }
 }
 
@@ -148,7 +148,7 @@ async function updateEntries(
       results.push({ status, entry: entry && maskedEntry(entry, outputMask) })
     }
   }
-  context.audit.flush()
+  await context.audit.settled()
   return { results }
 }
 
@@ -174,7 +174,7 @@ async function deleteEntries(
       results.push({ id, status })
     }
   }
-  context.audit.flush()
+  await context.audit.settled()
   return { results }
 }
 

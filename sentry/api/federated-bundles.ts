@@ -71,7 +71,6 @@ export function recordBundle(
       jwtAuthorities: bundle.jwtAuthorities.map(({ keyId }) => keyId),
     },
   })
-  audit.flush()
 }
 
 interface NamedBundle {
@@ -106,6 +105,7 @@ async function writeEach(
   for (const { record } of outcomes) {
     if (record) recordBundle(context, call, { change: verb, bundle: record })
   }
+  await context.audit.settled()
   return {
     results: outcomes.map(({ status, record }) => ({
       status,
@@ -137,6 +137,7 @@ async function removeEach(
   for (const { record } of outcomes) {
     if (record) recordBundle(context, call, { change: 'deleting', bundle: record })
   }
+  await context.audit.settled()
   return { results: outcomes.map(({ status, trustDomain }) => ({ status, trustDomain })) }
 }
 

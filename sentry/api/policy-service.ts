@@ -39,7 +39,7 @@ export function policyService(
   return {
     apply: calls.unary(async ({ text, source, dryRun }, call): Promise<ApplyResponse> => {
       const change = await policies.apply({ text, source, dryRun })
-      if (!dryRun) record(options.api, call, change.outcomes)
+      if (!dryRun) await record(options.api, call, change.outcomes)
       return { ...answer(change), outcomes: change.outcomes.map(outcomeToWire) }
     }),
     list: calls.unary((request) => ({
@@ -47,7 +47,7 @@ export function policyService(
     })),
     delete: calls.unary(async ({ refs }, call): Promise<DeleteResponse> => {
       const change = await policies.remove(refs)
-      record(options.api, call, change.outcomes)
+      await record(options.api, call, change.outcomes)
       return answer(change)
     }),
     watchStatus: calls.serverStream((_, stream) => watchStatus(options, stream)),
@@ -146,7 +146,7 @@ function record(
   { audit }: ApiContext,
   { caller }: CallContext,
   outcomes: readonly DocumentOutcome[],
-): void {
+): Promise<void> {
   for (const { document, change } of outcomes) {
     if (change === 'unchanged') continue
     audit.record({
@@ -160,5 +160,5 @@ function record(
       },
     })
   }
-  audit.flush()
+  return audit.settled()
 }

@@ -10,13 +10,10 @@ export interface RateLimit {
 /** Calls of one kind, counted per key: the identity of the caller, or its address. */
 export interface RateLimiter {
   /**
-   * Takes `cost` from what the key has left, waiting a moment if it must. Throws `CS_RATE_LIMITED` as
-   * a {@link RateLimitError} when the moment would be too long.
+   * Takes `cost` from what the key has left and gives the milliseconds until it is its turn. Throws a
+   * {@link RateLimitError} when that would be too long.
    */
-  take(
-    key: string,
-    options: { readonly cost?: number; readonly signal: AbortSignal },
-  ): Promise<void>
+  reserve(key: string, cost?: number): number
 }
 
 /** Tells the caller when to come back. */
@@ -31,37 +28,33 @@ export class RateLimitError extends Error {
   }
 }
 
+/** A bucket holds what flows in within this. */
+const BUCKET_MS = 1000
 /** Keys whose bucket is full again are forgotten when there are this many; what is above shares one. */
 const MAX_KEYS = 10_000
 const OVERFLOW_KEY = ''
 
 /**
- * A token bucket per key that holds one second's worth. It is kept as the moment at which the bucket
+ * A token bucket per key. It is kept as the moment at which the bucket
  * will be full again, so waiting calls have their turn already and nothing is queued.
  */
 export function rateLimiter({ perSecond, maxWaitMs }: RateLimit, clock: Clock): RateLimiter {
   const fullAt = new Map<string, number>()
   const msPerUnit = 1000 / perSecond
-  const capacityMs = 1000
   const nowMs = () => Number(clock.hrtime() / 1000n) / 1000
 
-  const reserve = (asked: string, cost: number): number => {
-    const now = nowMs()
-    if (fullAt.size >= MAX_KEYS) forgetFull(fullAt, now)
-    const key = fullAt.size >= MAX_KEYS && !fullAt.has(asked) ? OVERFLOW_KEY : asked
-    const next = Math.max(fullAt.get(key) ?? now, now) + cost * msPerUnit
-    const wait = next - now - capacityMs
-    if (wait > maxWaitMs) throw new RateLimitError(wait)
-    fullAt.set(key, next)
-    return wait
-  }
-
   return {
-    async take(key, { cost = 1, signal }) {
+    reserve(asked, cost = 1) {
       // More than the bucket ever holds; no wait would help.
       if (cost > perSecond) throw new RateLimitError(cost * msPerUnit)
-      const wait = reserve(key, cost)
-      if (wait > 0) await clock.sleep(wait, signal)
+      const now = nowMs()
+      if (fullAt.size >= MAX_KEYS) forgetFull(fullAt, now)
+      const key = fullAt.size >= MAX_KEYS && !fullAt.has(asked) ? OVERFLOW_KEY : asked
+      const next = Math.max(fullAt.get(key) ?? now, now) + cost * msPerUnit
+      const wait = next - now - BUCKET_MS
+      if (wait > maxWaitMs) throw new RateLimitError(wait)
+      fullAt.set(key, next)
+      return Math.max(0, wait)
     },
   }
 }

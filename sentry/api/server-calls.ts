@@ -5,6 +5,7 @@ import {
   type ServerDuplexStream,
   ServerInterceptingCall,
   type ServerInterceptor,
+  type ServerUnaryCall,
   type ServerWritableStream,
 } from '@grpc/grpc-js'
 import type { Log } from '../../platform/log.js'
@@ -66,14 +67,13 @@ export function serverCalls(options: ServerCallOptions): ServerCalls {
   return {
     unary: (serve) => (call, answer) => {
       const caller = callers.find(call.getPeer()) ?? nobody
-      const gone = new AbortController()
-      call.on('cancelled', () => gone.abort(callIsOver()))
+      const context = unaryContext(call, caller)
       void Promise.resolve()
-        .then(() => serve(call.request, { caller, signal: gone.signal }))
+        .then(() => serve(call.request, context))
         .then(
           (response) => answer(null, response),
           (error: unknown) => {
-            if (!gone.signal.aborted) answer(fail(error, call.getPath(), caller))
+            if (!call.cancelled) answer(fail(error, call.getPath(), caller))
           },
         )
     },
@@ -120,6 +120,9 @@ export function authorizingInterceptor(
     })
 }
 
+/** Nobody is told: whoever could be has gone. */
+const callIsOver = new SentryError('CS_REQUEST_INVALID', 'the call is over')
+
 /** The caller of a connection that is gone; it may do nothing, and nobody hears the answer. */
 const nobody: Caller = { kind: 'anonymous', address: '' }
 
@@ -127,6 +130,25 @@ const nobody: Caller = { kind: 'anonymous', address: '' }
 function deniedAt(path: string, error: unknown): unknown {
   if (!(error instanceof SentryError) || !error.code.startsWith('CS_AGENT_')) return error
   return new SentryError(error.code, `authorization denied for method ${path}`, { cause: error })
+}
+
+/** Most calls never look at their signal, so it is made when one does. */
+function unaryContext(call: ServerUnaryCall<unknown, unknown>, caller: Caller): CallContext {
+  let signal: AbortSignal | undefined
+  return {
+    caller,
+    get signal() {
+      signal ??= signalOf(call)
+      return signal
+    },
+  }
+}
+
+function signalOf(call: ServerUnaryCall<unknown, unknown>): AbortSignal {
+  const gone = new AbortController()
+  if (call.cancelled) gone.abort(callIsOver)
+  else call.on('cancelled', () => gone.abort(callIsOver))
+  return gone.signal
 }
 
 type Stream = ServerDuplexStream<unknown, unknown> | ServerWritableStream<unknown, unknown>
@@ -148,9 +170,9 @@ function conversation<Request, Response>(
   const arrival = latch({ opened: false })
   let said = false
 
-  call.on('cancelled', () => gone.abort(callIsOver()))
-  call.on('error', () => gone.abort(callIsOver()))
-  call.on('close', () => gone.abort(callIsOver()))
+  call.on('cancelled', () => gone.abort(callIsOver))
+  call.on('error', () => gone.abort(callIsOver))
+  call.on('close', () => gone.abort(callIsOver))
   gone.signal.addEventListener('abort', () => arrival.open(), { once: true })
   if ('on' in call && 'pause' in call) {
     call.on('data', (message: Request) => {
@@ -192,8 +214,4 @@ function conversation<Request, Response>(
         })
       }),
   }
-}
-
-function callIsOver(): SentryError {
-  return new SentryError('CS_REQUEST_INVALID', 'the call is over')
 }

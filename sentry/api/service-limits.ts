@@ -18,13 +18,16 @@ export const defaultRateLimits: RateLimits = {
   status: { perSecond: 10, maxWaitMs: MAX_WAIT_MS },
 }
 
+/** Its signal is looked at only when the call must wait: it costs something to have one. */
+export interface LimitedCall {
+  readonly caller: Caller
+  readonly signal: AbortSignal
+}
+
 /** Whoever can open the admin socket is not limited. */
 export interface ServiceLimits {
-  /** Throws `CS_RATE_LIMITED`. */
-  take(
-    limit: LimitName,
-    call: { readonly caller: Caller; readonly signal: AbortSignal; readonly cost?: number },
-  ): Promise<void>
+  /** Waits for the call's turn, for a moment at most. Throws `CS_RATE_LIMITED`. */
+  take(limit: LimitName, call: LimitedCall, cost?: number): Promise<void>
 }
 
 export function serviceLimits(limits: RateLimits, clock: Clock): ServiceLimits {
@@ -33,11 +36,14 @@ export function serviceLimits(limits: RateLimits, clock: Clock): ServiceLimits {
     if (limit) limiters.set(name as LimitName, rateLimiter(limit, clock))
   }
   return {
-    async take(limit, { caller, signal, cost = 1 }) {
-      if (caller.kind === 'local') return
+    async take(limit, call, cost = 1) {
+      const { caller } = call
+      const limiter = limiters.get(limit)
+      if (!limiter || caller.kind === 'local') return
       // By identity where there is one: agents behind one address do not take each other's share.
       const key = caller.kind === 'identified' ? nameOf(caller) : addressKey(caller.address)
-      await limiters.get(limit)?.take(key, { cost, signal })
+      const wait = limiter.reserve(key, cost)
+      if (wait > 0) await clock.sleep(wait, call.signal)
     },
   }
 }

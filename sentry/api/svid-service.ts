@@ -48,7 +48,7 @@ async function newX509Svids(
   call: CallContext,
 ): Promise<BatchNewX509SVIDResponse> {
   if (params.length === 0) throw invalid('missing parameters')
-  await context.limits.take('sign', { ...call, cost: params.length })
+  await context.limits.take('sign', call, params.length)
   const agent = agentIdOf(call.caller)
   const results: BatchNewX509SVIDResponse['results'] = []
   let turnEnds = context.clock.hrtime() + TURN_NS
@@ -65,7 +65,7 @@ async function newX509Svids(
       results.push({ status: refusedStatus(error), svid: undefined })
     }
   }
-  context.audit.flush()
+  await context.audit.settled()
   return { results }
 }
 
@@ -111,15 +111,15 @@ async function newJwtSvid(
     requester: agent,
     entryId: entry.id,
   })
-  context.audit.flush()
+  await context.audit.settled()
   return { svid: jwtToWire(issued) }
 }
 
-function mintX509Svid(
+async function mintX509Svid(
   context: ApiContext,
   { csr, ttl }: MintX509SVIDRequest,
   { caller }: CallContext,
-): MintX509SVIDResponse {
+): Promise<MintX509SVIDResponse> {
   const { pipeline, lifetimes, trustDomain, audit } = context
   if (csr.length === 0) throw invalid('missing CSR')
   const key = provenKey(csr, {
@@ -135,15 +135,15 @@ function mintX509Svid(
     ttlSeconds: ttl > 0 ? ttl : lifetimes.x509Svid,
     requester: nameOf(caller),
   })
-  audit.flush()
+  await audit.settled()
   return { svid: svidToWire(svid) }
 }
 
-function mintJwtSvid(
+async function mintJwtSvid(
   context: ApiContext,
   { id, audience, ttl }: MintJWTSVIDRequest,
   { caller }: CallContext,
-): MintJWTSVIDResponse {
+): Promise<MintJWTSVIDResponse> {
   const { pipeline, lifetimes, trustDomain, audit } = context
   const subject = prefixed('invalid SPIFFE ID', () => workloadId(textOfId(id), trustDomain))
   if (audience.length === 0) throw invalid('at least one audience is required')
@@ -153,7 +153,7 @@ function mintJwtSvid(
     ttlSeconds: ttl > 0 ? ttl : lifetimes.jwtSvid,
     requester: nameOf(caller),
   })
-  audit.flush()
+  await audit.settled()
   return { svid: jwtToWire(issued) }
 }
 

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash as digest } from 'node:crypto'
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
 import type { Clock } from '../../platform/clock.js'
 import { PlatformError, systemCode } from '../../platform/errors.js'
@@ -27,8 +27,13 @@ export interface AuditLogOptions {
 
 /** The append-only file of what the sentry did and refused. */
 export interface AuditLog extends AuditSink, Disposable {
-  /** Writes what is recorded so far. An answer leaves only after its record is on file. */
+  /** Writes what is recorded so far. */
   flush(): void
+  /**
+   * Resolves when what is recorded so far is on file, or cannot be written. An answer leaves only after
+   * its record; those of one turn of the event loop are written together.
+   */
+  settled(): Promise<void>
   /** Time of the last record found at the start, in milliseconds since 1970; 0 for none. */
   readonly lastRecordAt: number
   /** Undefined while records can be written. */
@@ -63,11 +68,10 @@ export function openAuditLog(options: AuditLogOptions): AuditLog {
   let lost = 0
   let failure: SentryError | undefined
   let retryAt = 0
-  let scheduled = false
+  let turn: Promise<void> | undefined
   let closed = false
 
   const flush = () => {
-    scheduled = false
     if (waiting.length === 0 || closed || clock.now().getTime() < retryAt) return
     const gap = lost > 0 ? [stamp({ type: 'audit.gap.v1', details: { lost } })] : []
     const chained = chain([...waiting, ...gap], prev)
@@ -87,6 +91,17 @@ export function openAuditLog(options: AuditLogOptions): AuditLog {
     failure = undefined
   }
 
+  const endOfTurn = () => {
+    turn ??= new Promise((resolve) => {
+      setImmediate(() => {
+        turn = undefined
+        flush()
+        resolve()
+      })
+    })
+    return turn
+  }
+
   const stamp = (event: AuditEvent): Stamped => ({
     id: random.uuid(),
     time: clock.now().toISOString(),
@@ -102,11 +117,10 @@ export function openAuditLog(options: AuditLogOptions): AuditLog {
         return
       }
       waiting.push(stamp(event))
-      if (scheduled) return
-      scheduled = true
-      queueMicrotask(flush)
+      void endOfTurn()
     },
     flush,
+    settled: () => (waiting.length === 0 ? Promise.resolve() : endOfTurn()),
     failure: () => failure,
     [Symbol.dispose]() {
       if (closed) return
@@ -136,7 +150,7 @@ export function readAuditLine(line: string): AuditRecord {
 }
 
 function hashOf(content: string): string {
-  return createHash('sha256').update(content).digest('hex')
+  return digest('sha256', content, 'hex')
 }
 
 function chain(stamped: readonly Stamped[], prev: string): { text: Buffer; last: string } {

@@ -2,63 +2,63 @@ import { status } from '@grpc/grpc-js'
 import { expect, test } from 'vitest'
 import { AgentClient } from '../../../proto/gen/spire/api/server/agent/v1/agent.js'
 import { addressKey, rateLimiter } from '../../../sentry/api/rate-limit.js'
-import { defaultRateLimits } from '../../../sentry/api/service-limits.js'
+import { defaultRateLimits, serviceLimits } from '../../../sentry/api/service-limits.js'
 import { fakeClock } from '../../support/fake-clock.js'
 import { attestWith, refusalOf, testSentry, unknownToken } from '../running-sentry.js'
 
-const signal = new AbortController().signal
+const refusal = (reserve: () => number) => {
+  try {
+    return reserve()
+  } catch (error) {
+    return error
+  }
+}
 
 test('a burst of one second is let through, the next waits its turn, and what waits too long is refused', async () => {
   const clock = fakeClock()
   const limiter = rateLimiter({ perSecond: 10, maxWaitMs: 200 }, clock)
-  for (let call = 0; call < 10; call += 1) await limiter.take('a', { signal })
-  let served = 0
-  const waiting = [1, 2].map(() => limiter.take('a', { signal }).then(() => (served += 1)))
-  await expect(limiter.take('a', { signal })).rejects.toMatchObject({
-    code: 'CS_RATE_LIMITED',
-    retryAfterMs: 300,
-  })
-  await limiter.take('b', { signal })
-  expect(served).toBe(0)
-  await clock.advance(100)
-  expect(served).toBe(1)
-  await clock.advance(100)
-  await Promise.all(waiting)
+  const reserve = () => limiter.reserve('a')
+  expect(Array.from({ length: 12 }, reserve)).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 200])
+  expect(refusal(reserve)).toMatchObject({ code: 'CS_RATE_LIMITED', retryAfterMs: 300 })
+  expect(limiter.reserve('b')).toBe(0)
+  await clock.advance(150)
+  expect(reserve()).toBe(150)
 })
 
 test('what was not used is there again after a second, and no more than that', async () => {
   const clock = fakeClock()
   const limiter = rateLimiter({ perSecond: 5, maxWaitMs: 0 }, clock)
-  await limiter.take('a', { cost: 5, signal })
-  await expect(limiter.take('a', { signal })).rejects.toMatchObject({ code: 'CS_RATE_LIMITED' })
-  await clock.advance(60_000)
-  await limiter.take('a', { cost: 5, signal })
-  await expect(limiter.take('a', { signal })).rejects.toMatchObject({ code: 'CS_RATE_LIMITED' })
+  for (let round = 0; round < 2; round += 1) {
+    expect(limiter.reserve('a', 5)).toBe(0)
+    expect(refusal(() => limiter.reserve('a'))).toMatchObject({ code: 'CS_RATE_LIMITED' })
+    await clock.advance(60_000)
+  }
 })
 
-test('more at once than the limit ever allows is refused, however long one waits', async () => {
+test('more at once than the limit ever allows is refused, however long one waits', () => {
   const limiter = rateLimiter({ perSecond: 5, maxWaitMs: 60_000 }, fakeClock())
-  await expect(limiter.take('a', { cost: 6, signal })).rejects.toMatchObject({
-    code: 'CS_RATE_LIMITED',
-  })
+  expect(refusal(() => limiter.reserve('a', 6))).toMatchObject({ code: 'CS_RATE_LIMITED' })
 })
 
-test('a caller that gives up while it waits is let go', async () => {
-  const limiter = rateLimiter({ perSecond: 1, maxWaitMs: 5000 }, fakeClock())
-  await limiter.take('a', { signal })
+test('ten thousand callers do not fill the memory: those that come after share one limit', () => {
+  const limiter = rateLimiter({ perSecond: 1, maxWaitMs: 0 }, fakeClock())
+  for (let caller = 0; caller < 10_000; caller += 1) limiter.reserve(`c${caller}`)
+  limiter.reserve('one more')
+  expect(refusal(() => limiter.reserve('and another'))).toMatchObject({ code: 'CS_RATE_LIMITED' })
+})
+
+test('a caller that gives up while it waits is let go, and the admin socket never waits', async () => {
+  const one = { perSecond: 1, maxWaitMs: 5000 }
+  const limits = serviceLimits({ ...defaultRateLimits, sign: one }, fakeClock())
   const gone = new AbortController()
-  const waiting = limiter.take('a', { signal: gone.signal })
+  const anonymous = { kind: 'anonymous', address: '192.0.2.1' } as const
+  await limits.take('sign', { caller: anonymous, signal: gone.signal })
+  const waiting = limits.take('sign', { caller: anonymous, signal: gone.signal })
   gone.abort(new Error('gone'))
   await expect(waiting).rejects.toThrow('gone')
-})
-
-test('ten thousand callers do not fill the memory: those that come after share one limit', async () => {
-  const limiter = rateLimiter({ perSecond: 1, maxWaitMs: 0 }, fakeClock())
-  for (let caller = 0; caller < 10_000; caller += 1) await limiter.take(`c${caller}`, { signal })
-  await limiter.take('one more', { signal })
-  await expect(limiter.take('and another', { signal })).rejects.toMatchObject({
-    code: 'CS_RATE_LIMITED',
-  })
+  for (let call = 0; call < 10; call += 1) {
+    await limits.take('sign', { caller: { kind: 'local' }, signal: gone.signal })
+  }
 })
 
 test.each([

@@ -59,14 +59,17 @@ test('records are lines of JSON that name the hash of the line before, also over
   })
 })
 
-test('what is recorded in one turn is written in one go, at the latest when it is asked for', async () => {
+test('what is recorded in one turn is written at its end, and whoever waits is told then', async () => {
   await using folder = await tempFolder()
   using audit = open(folder)
   audit.record({ type: 'sentry.started.v1' })
-  expect(await linesOf(folder)).toHaveLength(1)
+  audit.record({ type: 'sentry.stopped.v1' })
+  await audit.settled()
+  expect(await chainOf(folder)).toHaveLength(2)
+  await audit.settled()
   audit.record({ type: 'sentry.started.v1' })
   audit.flush()
-  expect(await linesOf(folder)).toHaveLength(2)
+  expect(await chainOf(folder)).toHaveLength(3)
 })
 
 test('a record that was changed shows', async () => {
