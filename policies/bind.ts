@@ -67,11 +67,16 @@ export function bindCaller(
   }
 }
 
+/** Shared, so that what most callers lack costs no memory and stays in the cache. */
+const NOWHERE: readonly number[] = []
+
 function planOf(sector: Sector | undefined, keys: readonly number[], offset: number): Plan {
-  const inColumn = (column: number) =>
-    keys
+  const inColumn = (column: number) => {
+    const places = keys
       .map((key) => sector?.columns[key * COLUMNS + offset + column] ?? 0)
       .filter((place) => place !== 0)
+    return places.length === 0 ? NOWHERE : places
+  }
   return {
     open: inColumn(Column.open),
     roots: inColumn(Column.root),

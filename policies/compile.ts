@@ -142,8 +142,7 @@ interface NumberedEntries {
 }
 
 function entriesOf(rules: readonly CompiledRule[], methods: MethodBits): NumberedEntries {
-  const masks = growing()
-  const windows = growing()
+  const tests = growing()
   const ruleOf = growing()
   const firstEntries = growing()
   const patterns: (string | undefined)[] = []
@@ -151,15 +150,15 @@ function entriesOf(rules: readonly CompiledRule[], methods: MethodBits): Numbere
   const windowNumbers = windowTable()
 
   rules.forEach((compiled, number) => {
-    firstEntries.push(masks.length)
+    firstEntries.push(ruleOf.length)
     const window = windowNumbers.numberOf(compiled.rule)
     eachWay(compiled, ({ methods: names, pattern }) => {
       const mask = maskOf(names, methods)
       if (names !== undefined && mask & CROWD_BIT) {
-        crowded.set(masks.length, new Set(methodsWithHead(names)))
+        crowded.set(ruleOf.length, new Set(methodsWithHead(names)))
       }
-      masks.push(mask)
-      windows.push(window)
+      tests.push(mask)
+      tests.push(window)
       ruleOf.push(number)
       patterns.push(pattern)
     })
@@ -167,8 +166,7 @@ function entriesOf(rules: readonly CompiledRule[], methods: MethodBits): Numbere
   return {
     firstEntries: trimmed(firstEntries),
     entries: {
-      masks: trimmed(masks),
-      windows: trimmed(windows),
+      tests: trimmed(tests),
       windowTimes: windowNumbers.times(),
       crowded,
       rules: trimmed(ruleOf),

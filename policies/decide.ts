@@ -3,10 +3,10 @@ import type { CanonicalRequest } from './canonical.js'
 import type { CompiledRule, Engine } from './compile.js'
 import type { Decision, ShadowVerdict } from './decision.js'
 import { ANY_METHOD, firstPassing, type Judge, NO_ENTRY } from './entries.js'
-import { foldSegment, isFoldable } from './pattern.js'
+import { foldSegment } from './pattern.js'
 import type { Sector } from './sector.js'
-import { split } from './segment-table.js'
-import { lowestBelow, type Walk } from './trie.js'
+import { isFoldable, split } from './segment-table.js'
+import { lowestBelow } from './trie.js'
 
 /** A raw connection on a port: HTTP attributes are missing. */
 export interface RawConnection {
@@ -62,7 +62,7 @@ function lowestEntry(sector: Sector, plan: Plan, request: AccessRequest): number
   const best = lowestInLists(judge, plan.open)
   // No path rule can match the asterisk of OPTIONS.
   if (request.path === '*') return best
-  const exact = lowestBelowRoots(sector.walk, plan.roots, best)
+  const exact = lowestBelow(sector.walk, plan.roots, best)
   return plan.folded.length === 0
     ? exact
     : lowestFolded(sector, plan, { path: request.path, exact })
@@ -74,20 +74,14 @@ function lowestInLists(judge: Judge, starts: readonly number[]): number {
   return best
 }
 
-function lowestBelowRoots(walk: Walk, roots: readonly number[], best: number): number {
-  let found = best
-  for (const root of roots) found = lowestBelow(walk, root, found)
-  return found
-}
-
 function lowestFolded(
   { walk, segments, foldedDiffers }: Sector,
   { folded }: Plan,
   { path, exact }: { readonly path: string; readonly exact: number },
 ): number {
-  if (!foldedDiffers && !isFoldable(path)) return exact
+  if (!foldedDiffers && !isFoldable(segments, path, walk.path)) return exact
   split(segments, foldPath(path), walk.path)
-  const best = lowestBelowRoots(walk, folded, exact)
+  const best = lowestBelow(walk, folded, exact)
   // The shadow rules of this decision look at the path as it is.
   split(segments, path, walk.path)
   return best

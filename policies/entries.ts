@@ -4,10 +4,11 @@
  * each by `<policy>/<rule>` in byte order.
  */
 export interface Entries {
-  /** A bit for each method; all of them for any method. */
-  readonly masks: Int32Array
-  /** Index of a validity window, 0 for always. */
-  readonly windows: Int32Array
+  /**
+   * Two numbers for each entry, side by side: a mask with a bit for each method (all of them for any
+   * method), and the index of a validity window (0 for always).
+   */
+  readonly tests: Int32Array
   /** Start and end of each window, in milliseconds since 1970. */
   readonly windowTimes: Float64Array
   /** The exact methods of entries that name one which has no bit of its own. */
@@ -26,6 +27,9 @@ export interface Query {
 
 /** Greater than every entry; closes a list. */
 export const NO_ENTRY = 0x7fffffff
+
+const TESTS = 2
+const WINDOW = 1
 
 export const ANY_METHOD = -1
 export const NO_WINDOW = 0
@@ -71,13 +75,14 @@ export function firstPassing(
   start: number,
   best: number,
 ): number {
-  const { masks, windows } = entries
+  const { tests } = entries
   const { methodBit } = query
   for (let place = start; ; place++) {
     const entry = lists[place] ?? NO_ENTRY
     if (entry >= best) return best
-    if (((masks[entry] ?? 0) & methodBit) === 0) continue
-    if (windows[entry] !== NO_WINDOW && !isOpen(entries, entry, query.now)) continue
+    if (((tests[entry * TESTS] ?? 0) & methodBit) === 0) continue
+    const window = tests[entry * TESTS + WINDOW] ?? NO_WINDOW
+    if (window !== NO_WINDOW && !isOpen(entries, window, query.now)) continue
     if (methodBit === CROWD_BIT && !namesCrowded(entries, entry, query.method)) continue
     return entry
   }
@@ -88,8 +93,8 @@ export function decidingEntries(entries: Entries, list: Int32Array): readonly nu
   const covered = new Map<number, number>()
   const kept: number[] = []
   for (const entry of list) {
-    const mask = entries.masks[entry] ?? 0
-    const window = entries.windows[entry] ?? NO_WINDOW
+    const mask = entries.tests[entry * TESTS] ?? 0
+    const window = entries.tests[entry * TESTS + WINDOW] ?? NO_WINDOW
     const byEarlier = (covered.get(NO_WINDOW) ?? 0) | (covered.get(window) ?? 0)
     if ((mask & ~byEarlier) === 0) continue
     kept.push(entry)
@@ -100,9 +105,8 @@ export function decidingEntries(entries: Entries, list: Int32Array): readonly nu
   return kept
 }
 
-function isOpen({ windows, windowTimes }: Entries, entry: number, now: number): boolean {
-  const at = (windows[entry] ?? NO_WINDOW) * 2
-  return now >= (windowTimes[at] ?? 0) && now < (windowTimes[at + 1] ?? 0)
+function isOpen({ windowTimes }: Entries, window: number, now: number): boolean {
+  return now >= (windowTimes[window * 2] ?? 0) && now < (windowTimes[window * 2 + 1] ?? 0)
 }
 
 function namesCrowded({ crowded }: Entries, entry: number, method: string): boolean {

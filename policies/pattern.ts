@@ -66,17 +66,6 @@ export function foldSegment(segment: string): string {
   return segment.slice(0, end).toLowerCase()
 }
 
-/** Whether folding changes any segment of a path. */
-export function isFoldable(path: string): boolean {
-  for (let at = 1; at < path.length; at++) {
-    const code = path.charCodeAt(at)
-    if (code >= 0x41 && code <= 0x5a) return true
-    const isEnd = at + 1 === path.length || path.charCodeAt(at + 1) === 0x2f
-    if (isEnd && (code === 0x2e || path.startsWith('%20', at - 2))) return true
-  }
-  return false
-}
-
 export const isWildcard = (segment: PatternSegment) => segment === ONE || segment === REST
 
 const GRPC = /^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\/([A-Za-z_]\w*|\*)$/

@@ -5,13 +5,20 @@ import { foldSegment, MAX_SEGMENTS, ONE, REST, segmentsOfPath } from './pattern.
  * numbers once, without making strings, and all tries are walked by number.
  */
 export interface SegmentTable {
-  /** Open addressing: a literal's number plus one, or 0. */
-  readonly slots: Int32Array
-  readonly hashes: Int32Array
-  /** Where a literal starts in `bytes`; one more entry than literals. */
-  readonly starts: Int32Array
+  /**
+   * Four numbers for each literal, by open addressing, side by side so that one look at memory brings
+   * them all: its number plus one (0 for an empty row), hash, start in `bytes`, length.
+   */
+  readonly rows: Int32Array
   readonly bytes: Uint8Array
+  /** By number, 1 for a literal that folding changes. */
+  readonly foldable: Uint8Array
 }
+
+const STRIDE = 4
+const HASH = 1
+const START = 2
+const LENGTH = 3
 
 /** Stands for a segment that no pattern names: only a wildcard matches it. */
 export const UNKNOWN = -1
@@ -74,18 +81,21 @@ export function segmentNumbers(): SegmentNumbers {
 export interface SplitPath {
   /** As many as fit; a path that is longer than every pattern fills it. */
   readonly numbers: Int32Array
+  /** Where each segment starts in the path, and at last where the next one would. */
+  readonly starts: Int32Array
   count: number
 }
 
 /** A trie is never deeper than `depth`, so a segment past that only has to be known to exist. */
 export const splitPath = (depth: number): SplitPath => ({
   numbers: new Int32Array(depth + 1),
+  starts: new Int32Array(depth + 2),
   count: 0,
 })
 
 /** Cuts a canonical path at its slashes and looks its segments up. Linear in the part it reads. */
 export function split(table: SegmentTable, path: string, into: SplitPath): void {
-  const { numbers } = into
+  const { numbers, starts } = into
   const { length } = path
   let count = 0
   let start = 1
@@ -97,51 +107,89 @@ export function split(table: SegmentTable, path: string, into: SplitPath): void 
       if (code === SLASH) break
       hash = Math.imul(hash ^ code, HASH_PRIME)
     }
+    starts[count] = start
     numbers[count++] = numberAt(table, hash, path, start, at)
     start = at + 1
   }
+  starts[count] = start
   into.count = count
+}
+
+/** Whether folding could change a path that was split: only segments no pattern names are looked at. */
+export function isFoldable(
+  table: SegmentTable,
+  path: string,
+  { numbers, starts, count }: SplitPath,
+): boolean {
+  // No pattern has a literal behind the last segment that was read, but what is there may fold away.
+  const rest = starts[count] ?? 0
+  if (rest < path.length && (path.includes('.', rest) || path.includes('%20', rest))) return true
+  for (let at = 0; at < count; at++) {
+    const number = numbers[at] ?? UNKNOWN
+    const isChanged =
+      number === UNKNOWN
+        ? isFoldableSegment(path, starts[at] ?? 0, (starts[at + 1] ?? 0) - 1)
+        : table.foldable[number] === 1
+    if (isChanged) return true
+  }
+  return false
+}
+
+function isFoldableSegment(path: string, start: number, end: number): boolean {
+  for (let at = start; at < end; at++) {
+    const code = path.charCodeAt(at)
+    if (code >= 0x41 && code <= 0x5a) return true
+  }
+  const last = path.charCodeAt(end - 1)
+  return last === DOT || (last === ZERO && path.startsWith('%20', end - 3))
 }
 
 const HASH_START = 0x811c9dc5 | 0
 const HASH_PRIME = 0x01000193
 const SLASH = 0x2f
+const DOT = 0x2e
+const ZERO = 0x30
 
 /** The number of the literal at `start` of a path. Runs for each segment: its arguments are no object. */
 function numberAt(
-  { slots, hashes, starts, bytes }: SegmentTable,
+  { rows, bytes }: SegmentTable,
   hash: number,
   path: string,
   start: number,
   end: number,
 ): number {
-  const mask = slots.length - 1
-  for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
-    const number = (slots[slot] ?? 0) - 1
+  const mask = rows.length / STRIDE - 1
+  for (let row = hash & mask; ; row = (row + 1) & mask) {
+    const field = row * STRIDE
+    const number = (rows[field] ?? 0) - 1
     if (number === UNKNOWN) return UNKNOWN
-    if (hashes[slot] !== hash) continue
-    const from = starts[number] ?? 0
-    if ((starts[number + 1] ?? 0) - from !== end - start) continue
+    if (rows[field + HASH] !== hash || rows[field + LENGTH] !== end - start) continue
+    const shift = (rows[field + START] ?? 0) - start
     let at = start
-    while (at < end && path.charCodeAt(at) === bytes[from + at - start]) at++
+    while (at < end && path.charCodeAt(at) === bytes[at + shift]) at++
     if (at === end) return number
   }
 }
 
 function tableOf(literals: readonly string[]): SegmentTable {
   const size = powerOfTwo(literals.length * 2 + 2)
-  const slots = new Int32Array(size)
-  const hashes = new Int32Array(size)
-  const starts = new Int32Array(literals.length + 1)
+  const rows = new Int32Array(size * STRIDE)
+  let start = 0
   literals.forEach((literal, number) => {
-    starts[number + 1] = (starts[number] ?? 0) + literal.length
     const hash = hashOf(literal)
-    let slot = hash & (size - 1)
-    while (slots[slot] !== 0) slot = (slot + 1) & (size - 1)
-    slots[slot] = number + 1
-    hashes[slot] = hash
+    let row = hash & (size - 1)
+    while (rows[row * STRIDE] !== 0) row = (row + 1) & (size - 1)
+    rows[row * STRIDE] = number + 1
+    rows[row * STRIDE + HASH] = hash
+    rows[row * STRIDE + START] = start
+    rows[row * STRIDE + LENGTH] = literal.length
+    start += literal.length
   })
-  return { slots, hashes, starts, bytes: new TextEncoder().encode(literals.join('')) }
+  return {
+    rows,
+    bytes: new TextEncoder().encode(literals.join('')),
+    foldable: Uint8Array.from(literals, (literal) => (foldSegment(literal) === literal ? 0 : 1)),
+  }
 }
 
 function hashOf(literal: string): number {

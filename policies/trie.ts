@@ -15,9 +15,12 @@ import {
  * entries that end in a `{**}` below it.
  */
 export interface Tries {
-  /** Four numbers for each node: list of `ends`, list of `rests`, `{*}` child, unused. */
+  /**
+   * Eight numbers for each node: list of `ends`, list of `rests`, `{*}` child, segment (plus one) and
+   * node of the first child, whether there are more, and two unused. One look at memory brings them all.
+   */
   readonly nodes: Int32Array
-  /** Four numbers for each edge, by open addressing: node, segment, child, unused. */
+  /** Further children. Four numbers for each, by open addressing: node, segment, child, unused. */
   readonly edges: Int32Array
   /** Lists of entries in ascending order, each closed by {@link NO_ENTRY}; a list is where it starts. */
   readonly lists: Int32Array
@@ -30,10 +33,13 @@ export const EMPTY_LIST = 0
 /** No trie. */
 export const NO_NODE = 0
 
-const STRIDE = 4
+const STRIDE = 8
 const ENDS = 0
 const RESTS = 1
 const STAR = 2
+const FIRST_SEGMENT = 3
+const FIRST_CHILD = 4
+const MORE = 5
 
 /** Builds tries. Entries must be added in ascending order. */
 export interface TrieBuilder {
@@ -65,14 +71,23 @@ export function trieBuilder(): TrieBuilder {
     for (let field = 0; field < STRIDE; field++) nodes.push(0)
     return nodes.length / STRIDE - 1
   }
-  const childOf = (node: number, segment: number): number => {
-    if (segment !== ANY_SEGMENT) return edges.child(node, segment, newNode)
-    const at = node * STRIDE + STAR
-    const known = nodes.values[at] ?? NO_NODE
+  const childIn = (field: number): number => {
+    const known = nodes.values[field] ?? NO_NODE
     if (known !== NO_NODE) return known
     const child = newNode()
-    nodes.values[at] = child
+    nodes.values[field] = child
     return child
+  }
+  const childOf = (node: number, segment: number): number => {
+    const at = node * STRIDE
+    if (segment === ANY_SEGMENT) return childIn(at + STAR)
+    const first = nodes.values[at + FIRST_SEGMENT] ?? 0
+    if (first === 0 || first === segment + 1) {
+      nodes.values[at + FIRST_SEGMENT] = segment + 1
+      return childIn(at + FIRST_CHILD)
+    }
+    nodes.values[at + MORE] = 1
+    return edges.child(node, segment, newNode)
   }
   const addToList = (list: number, entry: number) => {
     postings.lists.push(list)
@@ -130,51 +145,56 @@ export const walkOver = (tries: Tries, judge: Judge): Walk => ({
 })
 
 /**
- * The lowest entry below `best` that the walk's path reaches from a root and that lets the query
- * pass, or `best`. Visits each prefix of a pattern that matches a prefix of the path once.
+ * The lowest entry below `best` that the walk's path reaches from one of the roots and that lets the
+ * query pass, or `best`. Below each root, visits each prefix of a pattern that matches a prefix of the
+ * path once.
  */
-export function lowestBelow(walk: Walk, root: number, best: number): number {
+export function lowestBelow(walk: Walk, roots: readonly number[], best: number): number {
   const { judge, pending } = walk
   const { nodes, edges, lists } = walk.tries
   const { numbers, count } = walk.path
   let found = best
-  let node = root
-  let depth = 0
-  let aside = 0
   let visits = 0
-  for (;;) {
-    visits++
-    const at = node * STRIDE
-    const rests = nodes[at + RESTS] ?? EMPTY_LIST
-    if ((lists[rests] ?? NO_ENTRY) < found) found = firstPassing(judge, rests, found)
+  let aside = 0
+  for (let node of roots) {
+    let depth = 0
+    while (node !== NO_NODE) {
+      visits++
+      const at = node * STRIDE
+      const rests = nodes[at + RESTS] ?? EMPTY_LIST
+      if ((lists[rests] ?? NO_ENTRY) < found) found = firstPassing(judge, rests, found)
 
-    let next = NO_NODE
-    if (depth === count) {
-      const ends = nodes[at + ENDS] ?? EMPTY_LIST
-      if ((lists[ends] ?? NO_ENTRY) < found) found = firstPassing(judge, ends, found)
-    } else {
-      const segment = numbers[depth] ?? UNKNOWN
-      if (segment !== UNKNOWN) next = childAt(edges, node, segment)
-      const star = nodes[at + STAR] ?? NO_NODE
-      if (star !== NO_NODE && next !== NO_NODE) {
-        pending[aside++] = star
-        pending[aside++] = depth + 1
-      } else if (star !== NO_NODE) {
-        next = star
+      let next = NO_NODE
+      if (depth === count) {
+        const ends = nodes[at + ENDS] ?? EMPTY_LIST
+        if ((lists[ends] ?? NO_ENTRY) < found) found = firstPassing(judge, ends, found)
+      } else {
+        const segment = numbers[depth] ?? UNKNOWN
+        if (segment !== UNKNOWN) {
+          if (nodes[at + FIRST_SEGMENT] === segment + 1) next = nodes[at + FIRST_CHILD] ?? NO_NODE
+          else if (nodes[at + MORE] === 1) next = childAt(edges, node, segment)
+        }
+        const star = nodes[at + STAR] ?? NO_NODE
+        if (next === NO_NODE) {
+          next = star
+        } else if (star !== NO_NODE) {
+          pending[aside++] = star
+          pending[aside++] = depth + 1
+        }
       }
-    }
-    if (next !== NO_NODE) {
-      node = next
       depth++
-    } else if (aside > 0) {
-      depth = pending[--aside] ?? 0
-      node = pending[--aside] ?? NO_NODE
-    } else {
-      walk.visits += visits
-      return found
+      if (next === NO_NODE && aside > 0) {
+        depth = pending[--aside] ?? 0
+        next = pending[--aside] ?? NO_NODE
+      }
+      node = next
     }
   }
+  walk.visits += visits
+  return found
 }
+
+const EDGE = 4
 
 /** Spreads neighbouring nodes and segments over the table. */
 function edgeHash(node: number, segment: number): number {
@@ -182,10 +202,11 @@ function edgeHash(node: number, segment: number): number {
   return mixed ^ (mixed >>> 15)
 }
 
+/** A child that is not the first of its node. */
 function childAt(edges: Int32Array, node: number, segment: number): number {
-  const mask = edges.length / STRIDE - 1
+  const mask = edges.length / EDGE - 1
   for (let row = edgeHash(node, segment) & mask; ; row = (row + 1) & mask) {
-    const at = row * STRIDE
+    const at = row * EDGE
     const found = edges[at] ?? 0
     if (found === NO_NODE) return NO_NODE
     if (found === node && edges[at + 1] === segment) return edges[at + 2] ?? NO_NODE
@@ -199,23 +220,23 @@ interface EdgeTable {
 }
 
 function edgeTable(): EdgeTable {
-  let rows = new Int32Array(64 * STRIDE)
+  let rows = new Int32Array(64 * EDGE)
   let used = 0
 
   const put = (node: number, segment: number, child: number) => {
-    const mask = rows.length / STRIDE - 1
+    const mask = rows.length / EDGE - 1
     let row = edgeHash(node, segment) & mask
-    while (rows[row * STRIDE] !== NO_NODE) row = (row + 1) & mask
-    rows[row * STRIDE] = node
-    rows[row * STRIDE + 1] = segment
-    rows[row * STRIDE + 2] = child
+    while (rows[row * EDGE] !== NO_NODE) row = (row + 1) & mask
+    rows[row * EDGE] = node
+    rows[row * EDGE + 1] = segment
+    rows[row * EDGE + 2] = child
     used++
   }
   const resize = (size: number) => {
     const old = rows
-    rows = new Int32Array(size * STRIDE)
+    rows = new Int32Array(size * EDGE)
     used = 0
-    for (let at = 0; at < old.length; at += STRIDE) {
+    for (let at = 0; at < old.length; at += EDGE) {
       const node = old[at] ?? 0
       if (node !== NO_NODE) put(node, old[at + 1] ?? 0, old[at + 2] ?? 0)
     }
@@ -225,7 +246,7 @@ function edgeTable(): EdgeTable {
       const known = childAt(rows, node, segment)
       if (known !== NO_NODE) return known
       // Half full at most, so that a search meets an empty row soon.
-      if ((used + 1) * 2 * STRIDE > rows.length) resize((rows.length / STRIDE) * 2)
+      if ((used + 1) * 2 * EDGE > rows.length) resize((rows.length / EDGE) * 2)
       const child = make()
       put(node, segment, child)
       return child
