@@ -25,7 +25,8 @@ export const nodeRuntime: Runtime = {
     async sleep(ms, signal) {
       for (let left = ms; ; left -= MAX_TIMER_MS) {
         await timer(Math.min(left, MAX_TIMER_MS), signal)
-        if (left <= MAX_TIMER_MS) return
+        // Written so that a time that is not a number ends too.
+        if (!(left > MAX_TIMER_MS)) return
       }
     },
   },

@@ -51,11 +51,19 @@ function start(options: ConnectTlsOptions): TLSSocket {
   const { identity, signal } = options
   try {
     signal.throwIfAborted()
+    assertOpen(options)
     const secureContext = clientContext(identity?.x509Svid())
     return connect({ ...connectionOptions(options), secureContext })
   } catch (error) {
     if ('socket' in options) options.socket.destroy()
     throw error
+  }
+}
+
+/** TLS over a stream that has ended already would never report anything. */
+function assertOpen(target: TlsTarget): void {
+  if ('socket' in target && target.socket.destroyed) {
+    throw new Error('connection was closed before the TLS handshake')
   }
 }
 

@@ -79,7 +79,8 @@ export function readValidation({ spiffeId, claims }: ValidateJWTSVIDResponse): V
   assertPresent('spiffe_id', spiffeId)
   if (claims === undefined) throw invalidResponse('claims is empty')
   const id = atPlace('spiffe_id', () => parseWorkloadId(spiffeId))
-  const own: Record<string, unknown> = Object.fromEntries(Object.entries(claims))
+  // The decoder sets a member named __proto__ as the prototype, at any depth; a clone leaves it behind.
+  const own = structuredClone<Record<string, unknown>>(claims)
   if (own['sub'] !== id) throw invalidResponse('claims name another subject')
   return { id, claims: own }
 }

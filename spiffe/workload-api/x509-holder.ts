@@ -25,7 +25,7 @@ export interface X509Holder extends X509SvidSource, BundleSource {
   context(): X509Context
   onChange(listener: () => void): () => void
   hasIdentity(): boolean
-  /** Why there is nothing, as far as it is known. */
+  /** What went wrong last since there was something new. */
   lastError(): SpiffeError | undefined
   close(): void
 }
@@ -52,7 +52,7 @@ export function x509Holder(pick: PickSvid, clock: RuntimeClock): X509Holder {
     },
     onWithdrawn: (error) => replace(undefined, error),
     onError(error) {
-      if (!held?.svid) lastError = error
+      lastError = error
     },
   }
   return {
@@ -61,7 +61,11 @@ export function x509Holder(pick: PickSvid, clock: RuntimeClock): X509Holder {
     hasIdentity: () => held?.svid !== undefined,
     lastError: () => lastError,
     context: () => held?.context ?? nothingHeld(lastError),
-    x509Svid: () => assertCurrent(held?.svid ?? nothingHeld(lastError), clock.now()),
+    x509Svid: () => {
+      const svid = held?.svid ?? nothingHeld(lastError)
+      if (!(clock.now().getTime() <= svid.chain[0].notAfter)) throw expired(svid, lastError)
+      return svid
+    },
     bundleFor: (trustDomain) =>
       held?.context.bundles.get(trustDomain) ?? bundleNotFound(trustDomain),
     close() {
@@ -72,11 +76,11 @@ export function x509Holder(pick: PickSvid, clock: RuntimeClock): X509Holder {
 }
 
 /** To present an expired SVID would only move the failure to the peer, which cannot say why. */
-function assertCurrent(svid: X509Svid, now: Date): X509Svid {
-  const { notAfter } = svid.chain[0]
-  if (now.getTime() <= notAfter) return svid
-  const since = new Date(notAfter).toISOString()
-  throw new SpiffeError('CS_SVID_EXPIRED', `svid of ${svid.id} expired at ${since}, not renewed`)
+function expired({ id, chain: [leaf] }: X509Svid, cause: SpiffeError | undefined): SpiffeError {
+  const since = new Date(leaf.notAfter).toISOString()
+  const why = cause === undefined ? '' : `; the last trouble was: ${cause.message}`
+  const message = `svid of ${id} expired at ${since}, not renewed${why}`
+  return new SpiffeError('CS_SVID_EXPIRED', message, { cause })
 }
 
 function nonePicked({ svids }: X509Context): SpiffeError {

@@ -14,6 +14,10 @@ describe('the system clock', () => {
     expect(systemClock.hrtime() - start).toBeGreaterThanOrEqual(4_000_000n)
   })
 
+  test('ends a wait for a time that is no number at once', async () => {
+    await systemClock.sleep(Number.NaN, never)
+  })
+
   test.each([
     ['sleeps', 60_000],
     ['sleeps for longer than a timer can', 2 ** 40],

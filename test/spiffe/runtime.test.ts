@@ -8,6 +8,10 @@ describe('the clock of the process', () => {
     expect(process.hrtime.bigint() - before).toBeGreaterThan(3_000_000n)
   })
 
+  test('a sleep for a time that is no number ends at once', async () => {
+    await nodeRuntime.clock.sleep(Number.NaN, new AbortController().signal)
+  })
+
   test('a sleep ends with the reason of its signal, before it began or in its midst', async () => {
     const stop = new AbortController()
     const sleeping = nodeRuntime.clock.sleep(3_600_000, stop.signal)

@@ -70,6 +70,15 @@ test('closes the socket that it was given when there is no identity', async () =
   await closed
 })
 
+test('does not wait for a handshake on a socket that is closed already', async () => {
+  const { port } = await serve(server)
+  const socket = connectTcp(port, '127.0.0.1')
+  await once(socket, 'connect')
+  socket.destroy()
+  await once(socket, 'close')
+  await expect(dial(0, { socket })).rejects.toThrow('closed before the TLS handshake')
+})
+
 test('says what the socket says when nobody listens', async () => {
   const gone = createTcpServer().listen(0, '127.0.0.1')
   await once(gone, 'listening')

@@ -174,6 +174,16 @@ describe('readValidation', () => {
     expect(readValidation({ spiffeId: webId, claims })).toEqual({ id: webId, claims })
   })
 
+  test('a member named __proto__ gives nothing to the claims around it', () => {
+    const roles = Object.create({ admin: true }) as object
+    const claims: Record<string, unknown> = { sub: webId, roles, list: [roles] }
+    const found = readValidation({ spiffeId: webId, claims }).claims as {
+      roles: { admin?: boolean }
+      list: [{ admin?: boolean }]
+    }
+    expect([found.roles.admin, found.list[0].admin]).toEqual([undefined, undefined])
+  })
+
   test.each([
     ['WL-63: an empty spiffe_id', { spiffeId: '', claims: { sub: webId } }, 'spiffe_id is empty'],
     ['WL-63: no claims', { spiffeId: webId, claims: undefined }, 'claims is empty'],

@@ -120,6 +120,20 @@ describe('X509Source', () => {
     )
   })
 
+  test('CS_SVID_EXPIRED: says why it was not renewed, as far as that is known', async () => {
+    await using api = await fakeApi({ identities: [{ id: '/web', ttlMs: 60_000 }] })
+    await using source = await open(api.address)
+    await api.stop()
+    await until(() => clock.waiting() === 1)
+    await clock.advance(61_000)
+    expect(() => source.x509Svid()).toThrow(
+      expect.objectContaining({
+        code: 'CS_SVID_EXPIRED',
+        message: expect.stringContaining(api.address) as string,
+      }),
+    )
+  })
+
   test('one listener that is broken keeps no other from being told, and surfaces', async () => {
     await using api = await fakeApi()
     await using source = await open(api.address)
