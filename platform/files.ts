@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { constants } from 'node:fs'
-import { access, mkdir, open, readFile, rename, stat, unlink } from 'node:fs/promises'
+import { constants, createReadStream } from 'node:fs'
+import { access, mkdir, open, rename, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { PlatformError, systemCode } from './errors.js'
 
@@ -32,19 +32,22 @@ async function makeFolders(path: string, mode: number): Promise<void> {
 
 /** The whole file, or undefined when there is none. Throws `CS_FILE_UNREADABLE`, `CS_FILE_TOO_LARGE`. */
 export async function readIfPresent(path: string, maxBytes: number): Promise<Buffer | undefined> {
-  try {
-    const { size } = await stat(path)
-    if (size > maxBytes) {
-      throw new PlatformError('CS_FILE_TOO_LARGE', `${path} is longer than ${maxBytes} bytes`)
-    }
-    return await readFile(path)
-  } catch (error) {
+  const bytes = await readUpTo(path, maxBytes + 1).catch((error: unknown) => {
     if (systemCode(error) === 'ENOENT') return undefined
-    if (error instanceof PlatformError) throw error
     throw new PlatformError('CS_FILE_UNREADABLE', `${path} cannot be read: ${systemCode(error)}`, {
       cause: error,
     })
-  }
+  })
+  if (bytes === undefined || bytes.length <= maxBytes) return bytes
+  throw new PlatformError('CS_FILE_TOO_LARGE', `${path} is longer than ${maxBytes} bytes`)
+}
+
+/** Believes no size: a device, a pipe or a file that grows has another one than it says. */
+async function readUpTo(path: string, length: number): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  for await (const chunk of createReadStream(path, { end: length - 1 }))
+    chunks.push(chunk as Buffer)
+  return Buffer.concat(chunks)
 }
 
 /** Like {@link readIfPresent}, for a file that must be there. */

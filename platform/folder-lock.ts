@@ -20,7 +20,7 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   for (let attempt = 0; attempt < 5; attempt += 1) {
     if (await create(path, own))
       return { path, [Symbol.asyncDispose]: () => unlink(path).catch(() => undefined) }
-    const found = await readFile(path, 'utf8').catch(() => '')
+    const found = await readLock(path)
     const holder = await livingHolder(found)
     if (holder !== undefined) {
       throw new PlatformError('CS_FOLDER_IN_USE', `process ${holder} works in ${folder}`)
@@ -46,6 +46,18 @@ async function create(path: string, text: string): Promise<boolean> {
     )
   } finally {
     await unlink(draft).catch(() => undefined)
+  }
+}
+
+/** What the lock says, or nothing if it went away meanwhile. */
+async function readLock(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return ''
+    throw new PlatformError('CS_FOLDER_UNUSABLE', `${path} cannot be read: ${systemCode(error)}`, {
+      cause: error,
+    })
   }
 }
 

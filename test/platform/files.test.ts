@@ -52,6 +52,18 @@ describe('a file', () => {
     })
   })
 
+  test.each(['/proc/self/status', '/dev/zero'])(
+    'is read up to it whatever size it claims: %s',
+    async (path) => {
+      await expect(readIfPresent(path, 10)).rejects.toMatchObject({ code: 'CS_FILE_TOO_LARGE' })
+    },
+  )
+
+  test('that is a folder is refused by code', async () => {
+    await using dir = await tempFolder()
+    await expect(readIfPresent(dir.path, 10)).rejects.toMatchObject({ code: 'CS_FILE_UNREADABLE' })
+  })
+
   test('may be absent, or must be there', async () => {
     expect(await readIfPresent('/nonexistent', 10)).toBeUndefined()
     await expect(readRequired('/nonexistent', 10)).rejects.toMatchObject({

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
 import { lockFolder } from '../../platform/folder-lock.js'
 import { tempFolder } from '../support/temp-folder.js'
@@ -23,6 +23,13 @@ test.each([
   await using dir = await tempFolder()
   await writeFile(dir.file('process.lock'), text)
   await using _lock = await lockFolder(dir.path)
+})
+
+test('a lock that cannot be read is left where it is', async () => {
+  await using dir = await tempFolder()
+  await mkdir(dir.file('process.lock'))
+  await expect(lockFolder(dir.path)).rejects.toMatchObject({ code: 'CS_FOLDER_UNUSABLE' })
+  expect(await readdir(dir.path)).toEqual(['process.lock'])
 })
 
 test('of many that want a folder at once, one gets it', async () => {
