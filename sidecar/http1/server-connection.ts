@@ -1,0 +1,334 @@
+import type { Socket } from 'node:net'
+import type { Deadlines, Timed } from '../deadlines.js'
+import {
+  type Answer,
+  type CloseReason,
+  type Exchange,
+  type Headers,
+  NO_TRAILERS,
+  type Requester,
+  type RequestHandler,
+  type Responder,
+  type ResponseHead,
+} from '../exchange.js'
+import type { Failure } from '../failures.js'
+import { passedOnTrailers } from '../headers.js'
+import type { Limits } from '../limits.js'
+import { BatchWriter } from './batch-writer.js'
+import type { Http1Request } from './request-head.js'
+import { RequestReader } from './request-reader.js'
+import type { WireFault } from './wire-fault.js'
+import { headerLines, type ResponseFraming, responseHeadText } from './write-head.js'
+
+export interface ServerConnectionOptions {
+  readonly socket: Socket
+  readonly handler: RequestHandler
+  readonly limits: Limits
+  readonly deadlines: Deadlines
+}
+
+/** What is read and thrown away of a refused request, so that its connection can be kept. */
+const DISCARD_BYTES = 64 * 1024
+
+/** The serving end of one HTTP/1.1 connection: one request after the other, each judged by itself. */
+export class Http1ServerConnection implements Requester, Timed {
+  deadline: number
+  readonly #socket: Socket
+  readonly #handler: RequestHandler
+  readonly #limits: Limits
+  readonly #deadlines: Deadlines
+  readonly #writer: BatchWriter
+  readonly #reader: RequestReader
+  #request: Http1Request | undefined
+  #exchange: Exchange | undefined
+  #responder: Responder | undefined
+  /** Undefined until the head of the response is out. */
+  #framing: ResponseFraming['body'] | 'upgraded' | undefined
+  #requestDone = false
+  #responseDone = false
+  #discardable = DISCARD_BYTES
+  #keep = true
+  #closing = false
+
+  constructor({ socket, handler, limits, deadlines }: ServerConnectionOptions) {
+    this.#socket = socket
+    this.#handler = handler
+    this.#limits = limits
+    this.#deadlines = deadlines
+    this.#writer = new BatchWriter(socket)
+    this.#reader = new RequestReader(limits.request, {
+      request: (request) => this.#onRequest(request),
+      content: (bytes) => this.#onContent(bytes),
+      end: (trailers) => this.#onRequestEnd(trailers),
+      fault: (fault) => this.#onFault(fault),
+    })
+    this.deadline = deadlines.now + limits.time.keepAlive
+    deadlines.add(this)
+    socket
+      .on('data', (chunk: Buffer) => this.#onData(chunk))
+      .on('drain', () => this.#onDrain())
+      .on('end', () => this.#onEnd())
+      .on('error', () => socket.destroy())
+      .on('close', () => this.#onClose())
+  }
+
+  /** Ends after the response under way, or at once when there is none. */
+  drain(): void {
+    this.#keep = false
+    if (!this.#exchange && !this.#reader.inMessage) this.#shut()
+  }
+
+  /** The next response is the last. An unused connection stays, so that no request is lost on its way. */
+  retire(): void {
+    this.#keep = false
+  }
+
+  /** Judges the request under way again; cuts the connection if it would be refused now. */
+  judgeAgain(): void {
+    if (this.#exchange?.stillAllowed() === false) this.cut('policy')
+  }
+
+  cut(reason: CloseReason): void {
+    this.#finishExchange(reason)
+    this.#socket.destroy()
+  }
+
+  inform(head: ResponseHead): void {
+    if (this.#request?.minor === 1)
+      this.#writer.text(responseHeadText(head, { body: 'none', close: false }))
+  }
+
+  respond(head: ResponseHead): void {
+    const body = this.#framingOf(head)
+    if (body === 'close') this.#keep = false
+    this.#framing = head.status === 101 ? 'upgraded' : body
+    this.#exchange?.responded(head.status)
+    this.#writer.text(responseHeadText(head, { body, close: !this.#keep && head.status !== 101 }))
+    if (head.status === 101) this.#upgrade()
+  }
+
+  write(chunk: Buffer): void {
+    if (this.#framing === 'none') return
+    if (this.#exchange) this.#exchange.bytesOut += chunk.length
+    if (this.#framing === 'chunked') {
+      this.#writer.text(`${chunk.length.toString(16)}\r\n`)
+      this.#writer.bytes(chunk)
+      this.#writer.text('\r\n')
+    } else this.#writer.bytes(chunk)
+  }
+
+  finish(trailers: Headers): void {
+    if (this.#framing === 'chunked') this.#writer.text(`0\r\n${headerLines(trailers)}\r\n`)
+    this.#responseDone = true
+    if (this.#framing === 'upgraded') this.#endUpgraded()
+    else if (this.#requestDone) this.#endExchange()
+    else this.#responder = undefined
+  }
+
+  fail(failure: Failure): void {
+    const exchange = this.#exchange
+    if (!exchange) return
+    this.#responder = undefined
+    const answer = exchange.answerTo(failure)
+    if (this.#framing === undefined) this.#answer(answer)
+    else {
+      // What is out already cannot be taken back; that it is incomplete, only the cut can tell.
+      this.#writer.flush()
+      this.cut('upstream')
+    }
+  }
+
+  flush(): boolean {
+    return this.#writer.flush()
+  }
+
+  resume(): void {
+    if (!this.#closing && this.#reader.held === 0) this.#socket.resume()
+  }
+
+  onDeadline(): void {
+    if (this.#closing) this.#socket.destroy()
+    else if (this.#exchange && this.#framing === undefined) this.#giveUp()
+    else if (this.#exchange) this.cut('idle')
+    else if (this.#reader.inMessage) this.#onFault('header_timeout')
+    else this.#shut()
+  }
+
+  #onData(chunk: Buffer): void {
+    if (this.#closing) return
+    const fresh = !this.#exchange && !this.#reader.inMessage
+    this.#reader.push(chunk)
+    this.#writer.flush()
+    if (this.#responder?.flush() === false) this.#socket.pause()
+    if (this.#reader.held > this.#limits.request.headBytes) this.#socket.pause()
+    if (this.#exchange) this.#touch()
+    else if (fresh && this.#reader.inMessage)
+      this.deadline = this.#deadlines.now + this.#limits.time.head
+  }
+
+  #onRequest(request: Http1Request): void {
+    this.#request = request
+    this.#discardable = DISCARD_BYTES
+    this.#keep &&= request.keepAlive
+    this.#exchange = this.#handler.open(request)
+    const started = this.#exchange.start(this)
+    if ('answer' in started) this.#answer(started.answer)
+    else {
+      this.#responder = started.responder
+      if (request.expectsContinue && request.body !== 'none') {
+        this.#writer.text('HTTP/1.1 100 Continue\r\n\r\n')
+      }
+    }
+  }
+
+  #onContent(bytes: Buffer): void {
+    if (this.#exchange) this.#exchange.bytesIn += bytes.length
+    if (this.#responder) this.#responder.write(bytes)
+    else this.#discard(bytes.length)
+  }
+
+  #onRequestEnd(trailers: Headers): void {
+    this.#requestDone = true
+    this.#responder?.finish(passedOnTrailers(trailers))
+    if (this.#responseDone) this.#endExchange()
+  }
+
+  /** What came before in the same batch has not been sent on yet, so the app sees none of it. */
+  #onFault(fault: WireFault): void {
+    this.#responder?.abort()
+    this.#responder = undefined
+    this.#exchange ??= this.#handler.openUnreadable()
+    const answer = this.#exchange.malformed(fault)
+    this.#keep = false
+    this.#requestDone = true
+    if (this.#framing === undefined) this.#answer(answer)
+    else if (this.#responseDone) this.#endExchange()
+    else this.cut('malformed')
+  }
+
+  /** An answer of our own; the last one if too much of the request is still to come. */
+  #answer({ head, content, isLast }: Answer): void {
+    if (isLast || (!this.#requestDone && this.#isRestLong())) this.#keep = false
+    this.respond(head)
+    if (this.#request?.method !== 'HEAD') this.write(content)
+    this.finish(NO_TRAILERS)
+    if (!this.#requestDone && !this.#keep) this.#endExchange()
+    this.#writer.flush()
+  }
+
+  #isRestLong(): boolean {
+    const { body, expectsContinue } = this.#request ?? { body: 'none' }
+    return expectsContinue === true || body === 'streamed' || Number(body) > DISCARD_BYTES
+  }
+
+  #discard(length: number): void {
+    this.#discardable -= length
+    if (this.#discardable >= 0) return
+    this.#keep = false
+    this.#endExchange()
+  }
+
+  #framingOf(head: ResponseHead): ResponseFraming['body'] {
+    const { status, body } = head
+    const none = status < 200 || status === 204
+    if (none) return 'none'
+    if (body !== 'streamed') {
+      const silent = this.#request?.method === 'HEAD' || status === 304
+      return body === 'none' && silent ? 'none' : 'length'
+    }
+    if (this.#request?.method === 'HEAD') return 'none'
+    return this.#request?.minor === 0 ? 'close' : 'chunked'
+  }
+
+  #upgrade(): void {
+    this.#keep = false
+    this.#reader.upgrade()
+  }
+
+  #endUpgraded(): void {
+    this.#writer.flush()
+    this.#socket.end()
+    if (this.#requestDone) this.#finishExchange('complete')
+    else this.deadline = this.#deadlines.now + this.#limits.time.halfClosed
+  }
+
+  #endExchange(): void {
+    this.#finishExchange('complete')
+    this.#request = undefined
+    this.#framing = undefined
+    this.#requestDone = false
+    this.#responseDone = false
+    if (!this.#keep) {
+      this.#shut()
+      return
+    }
+    this.deadline = this.#deadlines.now + this.#limits.time.keepAlive
+    const held = this.#reader.held > 0
+    this.#reader.next()
+    if (held) this.#onMoreRead()
+  }
+
+  /** A request that was sent ahead of its time has had its turn. */
+  #onMoreRead(): void {
+    if (this.#responder?.flush() === false) this.#socket.pause()
+    else this.resume()
+    if (this.#exchange) this.#touch()
+    else if (this.#reader.inMessage) this.deadline = this.#deadlines.now + this.#limits.time.head
+  }
+
+  #finishExchange(how: CloseReason): void {
+    const exchange = this.#exchange
+    const responder = this.#responder
+    this.#exchange = undefined
+    this.#responder = undefined
+    if (how !== 'complete') responder?.abort()
+    exchange?.finished(how)
+  }
+
+  #giveUp(): void {
+    this.#responder?.abort()
+    this.#keep = false
+    this.fail({ code: 'upstream-timeout' })
+  }
+
+  #onDrain(): void {
+    if (this.#exchange) this.#touch()
+    this.#responder?.resume()
+  }
+
+  #touch(): void {
+    this.deadline = this.#deadlines.now + this.#limits.time.idle
+  }
+
+  /** The caller sends no more. What it asked completely is still answered. */
+  #onEnd(): void {
+    this.#keep = false
+    if (this.#framing === 'upgraded') {
+      this.#onRequestEnd(NO_TRAILERS)
+      this.#responder?.flush()
+      if (this.#responseDone) this.#socket.end()
+      return
+    }
+    if (this.#exchange && this.#requestDone) return
+    this.#finishExchange('caller')
+    this.#shut()
+  }
+
+  /** Says goodbye, and gives the caller time to read it: a reset could overtake the answer. */
+  #shut(): void {
+    if (this.#closing) return
+    this.#closing = true
+    this.#reader.stop()
+    this.#writer.flush()
+    this.#socket.end()
+    this.#socket.resume()
+    this.deadline = this.#deadlines.now + this.#limits.time.linger
+  }
+
+  #onClose(): void {
+    this.#deadlines.remove(this)
+    this.#closing = true
+    this.#reader.stop()
+    this.#finishExchange('caller')
+  }
+}
