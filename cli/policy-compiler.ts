@@ -1,6 +1,7 @@
 import {
   type Aliases,
   admitDocuments,
+  admitRemoval,
   buildSnapshot,
   type Deployment,
   documentFromJson,
@@ -23,8 +24,16 @@ export interface PolicyCompilerOptions {
   readonly now?: () => number
 }
 
+export interface RemovalAdmission {
+  /** Throws `CS_POLICY_TEST_FAILED` when a stored PolicyTest needs one of the documents. */
+  admitRemoval(request: {
+    readonly removed: readonly AdmittedDocument[]
+    readonly existing: readonly AdmittedDocument[]
+  }): void
+}
+
 /** The policy language as the sentry needs it. */
-export function policyCompiler(options: PolicyCompilerOptions): PolicyCompiler {
+export function policyCompiler(options: PolicyCompilerOptions): PolicyCompiler & RemovalAdmission {
   const { trustDomain, layout, now = Date.now } = options
   const deployment: Deployment = { trustDomain, layout, aliases: groupsOf(options.aliases ?? {}) }
   const read = documentReader()
@@ -47,6 +56,13 @@ export function policyCompiler(options: PolicyCompilerOptions): PolicyCompiler {
         json: documentToJson(document),
       }))
     },
+    admitRemoval: ({ removed, existing }) =>
+      admitRemoval({
+        ...deployment,
+        removed: removed.map(read),
+        existing: existing.map(read),
+        now: now(),
+      }),
     keysOfDocument: (document) => keysOf(read(document)),
     keysOfTarget(target) {
       const app = localAppOf(target, { layout, trustDomain })

@@ -2,6 +2,7 @@ import { PolicyError } from './errors.js'
 import type { Deployment } from './evaluate.js'
 import { documentKey, documentName, type PolicyDocument } from './policy.js'
 import { type CaseResult, runTests } from './run-tests.js'
+import { assertEnforceable } from './weight.js'
 
 export interface AdmissionOptions extends Deployment {
   /** What is to be stored; a document replaces the stored one of its kind and name. */
@@ -13,8 +14,8 @@ export interface AdmissionOptions extends Deployment {
 
 /**
  * The documents, if all of them may be stored together. Throws `CS_POLICY_DUPLICATE` for two of one
- * name, and `CS_POLICY_TEST_FAILED` when a PolicyTest among them does not hold or a stored one that
- * held would not any more.
+ * name, `CS_POLICY_INVALID` for more than a proxy takes, and `CS_POLICY_TEST_FAILED` when a PolicyTest
+ * among them does not hold or a stored one that held would not any more.
  */
 export function admitDocuments(options: AdmissionOptions): readonly PolicyDocument[] {
   const { documents, existing } = options
@@ -23,6 +24,7 @@ export function admitDocuments(options: AdmissionOptions): readonly PolicyDocume
     ...existing.filter((document) => !changed.has(documentKey(document))),
     ...documents,
   ]
+  assertEnforceable(after)
   assertTestsHold(options, { after, changed: new Set(changed.keys()) })
   return documents
 }

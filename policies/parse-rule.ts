@@ -16,6 +16,7 @@ import { nameOf, patternOf, segmentOf, timeOf, trustDomainOf } from './parse-nam
 import { grpcPatternFault, pathPatternFault } from './pattern.js'
 import type { Action, Operation, Rule, Selector } from './policy.js'
 import { sourceFault } from './selectors.js'
+import { combinationsOf } from './weight.js'
 
 /** A rule becomes one entry per source and pattern; more than these of one rule are refused. */
 const MAX_COMBINATIONS = 65_536
@@ -79,21 +80,9 @@ function reportImpossible(cursor: Cursor, { notBefore, expires, from, to }: Rule
   if (notBefore !== undefined && expires !== undefined && notBefore >= expires) {
     report(cursor, { message: 'notBefore must be earlier than expires' })
   }
-  const patterns = (to ?? []).reduce((sum, operation) => sum + patternCount(operation), 0)
-  if (from.length * Math.max(1, patterns) > MAX_COMBINATIONS) {
+  if (combinationsOf({ from, to }) > MAX_COMBINATIONS) {
     const message = `from and to make more than ${MAX_COMBINATIONS} combinations`
     report(cursor, { message, hint: 'divide the rule, or name a namespace instead of its apps' })
-  }
-}
-
-function patternCount(operation: Operation): number {
-  switch (operation.kind) {
-    case 'http':
-      return operation.paths?.length ?? 1
-    case 'grpc':
-      return operation.methods.length
-    case 'tcp':
-      return 1
   }
 }
 

@@ -24,7 +24,7 @@ export const SHADOW = 4
 export const COLUMNS = 8
 
 /** More than these are no policy of one app. */
-const MAX_PLACEMENTS = 4_000_000
+export const MAX_PLACEMENTS = 4_000_000
 
 export interface SectorOptions {
   readonly rules: readonly CompiledRule[]

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest'
 import { policyCompiler } from '../../cli/policy-compiler.js'
-import type { PolicyCompiler } from '../../sentry/policy/compiler.js'
 import { parseSpiffeId, parseTrustDomain } from '../../spiffe/index.js'
 import { guardrail, policy, vector } from '../policies/mesh.js'
 
@@ -8,7 +7,7 @@ const trustDomain = parseTrustDomain('example.test')
 const orders = parseSpiffeId('spiffe://example.test/ns/shop/sa/orders')
 const any = 'from: [ { any: true } ]'
 
-const compiler = (layout: 'kubernetes' | 'dapr' = 'kubernetes'): PolicyCompiler =>
+const compiler = (layout: 'kubernetes' | 'dapr' = 'kubernetes') =>
   policyCompiler({
     trustDomain,
     layout,
@@ -98,5 +97,19 @@ spec: { cases: [ { from: unauthenticated, to: { app: orders, tcp: true }, expect
     expect(() => compiler().admit({ text, source: 'p', existing: stored })).toThrow(
       expect.objectContaining({ code: 'CS_POLICY_TEST_FAILED' }),
     )
+  })
+
+  test('does not let go of what a stored test needs', () => {
+    const stored = admit(policy([`{ name: a, ${any} }`]))
+    const text = `apiVersion: countersign.dev/v1
+kind: PolicyTest
+metadata: { name: t, namespace: shop }
+spec: { cases: [ { from: spiffe://example.test/x, to: { app: orders, tcp: true }, expect: allow } ] }`
+    const [tested] = compiler().admit({ text, source: 'p', existing: stored })
+    const existing = [...stored, tested!]
+    expect(() => compiler().admitRemoval({ removed: stored, existing })).toThrow(
+      expect.objectContaining({ code: 'CS_POLICY_TEST_FAILED' }),
+    )
+    expect(() => compiler().admitRemoval({ removed: existing, existing })).not.toThrow()
   })
 })

@@ -167,6 +167,25 @@ describe('admission', () => {
     )
   })
 
+  test('refuses more than the proxy of one app takes', () => {
+    const [template] = read(
+      policy([
+        `{ name: a, from: [ ${Array.from({ length: 256 }, (_, at) => `{ app: a${at} }`).join()} ], to: [ { paths: [${Array.from({ length: 256 }, (_, at) => `/p${at}`).join()}] } ] }`,
+      ]),
+    )
+    const many = (count: number) =>
+      Array.from({ length: count }, (_, at) => ({ ...template!, name: `p${at}` }))
+    const admitted = (documents: readonly PolicyDocument[]) =>
+      admitDocuments({ ...deployment, documents, existing: [], now: 0 })
+    expect(admitted(many(61))).toHaveLength(61)
+    expect(() => admitted(many(62))).toThrow(
+      expect.objectContaining({
+        code: 'CS_POLICY_INVALID',
+        message: expect.stringContaining('policies for shop/orders'),
+      }),
+    )
+  })
+
   test('refuses to take away what a test needs, and nothing else', () => {
     const existing = read(allow + deny.replace('any: true', 'app: x') + expectation)
     const [needed, unneeded, itself] = existing
