@@ -5,7 +5,7 @@ import { formatHostPort } from '../platform/listen.js'
 import { jsonLog } from '../platform/log.js'
 import { createMetrics } from '../platform/metrics.js'
 import { systemRandom } from '../platform/random.js'
-import { type RunningSidecar, startSidecar } from '../sidecar/sidecar.js'
+import { type RunningSidecar, type SidecarStatus, startSidecar } from '../sidecar/sidecar.js'
 import { addConfigFlags, loadConfig } from './config/load.js'
 import { required, requiredAddress } from './config/required.js'
 import { SIDECAR_PREFIX, type SidecarSettings, sidecarSettings } from './config/sidecar-settings.js'
@@ -14,6 +14,16 @@ import { exitCode } from './context.js'
 import { CliError } from './errors.js'
 import { announceReady, stopRequested } from './process.js'
 import { inboundTunnel, outboundTunnel } from './sidecar-tunnels.js'
+
+/** What `/status` tells while the first SVID and policy are waited for. */
+const NOT_STARTED: SidecarStatus = {
+  identity: null,
+  policy: null,
+  policy_standing: null,
+  policy_connected: false,
+  tunnels: [],
+  peers: {},
+}
 
 /** `countersign sidecar run`. */
 export function registerSidecar(program: Command, context: CliContext): void {
@@ -45,7 +55,7 @@ async function runSidecar(settings: SidecarSettings, context: CliContext): Promi
         ready: false,
         reasons: ['starting: waits for the first SVID and policy'],
       },
-    status: () => sidecar?.status() ?? { identity: null, policy: null, tunnels: [] },
+    status: () => sidecar?.status() ?? NOT_STARTED,
   })
   try {
     sidecar = await startSidecar({
