@@ -5,6 +5,7 @@ import {
   type ExplainIdentityResponse,
   type StatusResponse,
 } from '../proto/gen/countersign/agent/v1/local.js'
+import { ENDPOINT_VARIABLE, parseEndpointAddress } from '../spiffe/workload-api/index.js'
 import type { CliContext } from './context.js'
 import { exitCode } from './context.js'
 import { CliError } from './errors.js'
@@ -25,16 +26,15 @@ export function agentSocketOption(): Option {
   ).env('COUNTERSIGN_AGENT_SOCKET')
 }
 
-/** The path of the agent's socket: as given, else that of the Workload API of this environment. */
+/** The path of the agent's socket: as given, else that of the Workload API of this environment. Throws `CS_SOCKET_INVALID`. */
 export function agentSocket(
   given: string | undefined,
   context: Pick<CliContext, 'environment'>,
 ): string {
-  const endpoint = context.environment.SPIFFE_ENDPOINT_SOCKET
-  const fromEndpoint = endpoint?.startsWith('unix:')
-    ? endpoint.replace(/^unix:(\/\/)?/, '')
-    : undefined
-  return given ?? fromEndpoint ?? DEFAULT_SOCKET
+  if (given !== undefined) return given
+  const endpoint = context.environment[ENDPOINT_VARIABLE]
+  const address = endpoint === undefined ? undefined : parseEndpointAddress(endpoint)
+  return address?.kind === 'unix' ? address.path : DEFAULT_SOCKET
 }
 
 /** What the agent says of itself and of its callers. */
@@ -45,14 +45,12 @@ export interface AgentDiagnosis {
   close(): void
 }
 
-export function agentDiagnosis(
-  socketPath: string,
-  context: Pick<CliContext, 'now'>,
-): AgentDiagnosis {
+export function agentDiagnosis(socketPath: string): AgentDiagnosis {
   const client = new DiagnosisClient(`unix:${socketPath}`, credentials.createInsecure())
   const metadata = new Metadata()
   metadata.set('workload.spiffe.io', 'true')
-  const options = () => ({ deadline: context.now().getTime() + CALL_TIMEOUT_MS })
+  // gRPC compares it with the clock of the machine, whatever time the command is told.
+  const options = () => ({ deadline: Date.now() + CALL_TIMEOUT_MS })
   return {
     explainIdentity: (pid) =>
       answerOf((done) => client.explainIdentity({ pid }, metadata, options(), done), socketPath),

@@ -12,6 +12,7 @@ import {
 import type { CliContext, OutputFormat } from './context.js'
 import { CliError } from './errors.js'
 import { columns, print, relativeTime } from './output.js'
+import { printable } from './printable.js'
 import { ask, sentryClient, withSentry } from './sentry-client.js'
 import { bundleFromWire, bundleToWire } from './wire-bundle.js'
 
@@ -65,7 +66,8 @@ function registerShow(noun: Command, context: CliContext): void {
       context.stdout.write(
         bundle.x509Authorities.map(({ der }) => toPem('CERTIFICATE', der)).join(''),
       )
-    else if (flags.format === 'spiffe') context.stdout.write(`${writeBundleDocument(bundle)}\n`)
+    else if (flags.format === 'spiffe')
+      context.stdout.write(`${printable(writeBundleDocument(bundle))}\n`)
     else
       print(context, {
         format: flags.output,

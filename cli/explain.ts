@@ -3,11 +3,13 @@ import type {
   ExplainIdentityResponse,
   ExplainIdentityResponse_Candidate,
 } from '../proto/gen/countersign/agent/v1/local.js'
+import type { Selector } from '../proto/gen/spire/api/types/types.js'
 import { agentDiagnosis, agentSocket, withAgent } from './agent-client.js'
 import type { CliContext, OutputFormat } from './context.js'
 import { exitCode } from './context.js'
 import { CliError } from './errors.js'
 import { paint, print, relativeTime } from './output.js'
+import { printable } from './printable.js'
 import { isoTime, selectorText } from './spire-types.js'
 
 interface ExplainFlags {
@@ -40,7 +42,7 @@ function wholeNumber(text: string): number {
 }
 
 async function explainIdentity(flags: ExplainFlags, context: CliContext): Promise<void> {
-  const diagnosis = agentDiagnosis(agentSocket(flags.agentSocket, context), context)
+  const diagnosis = agentDiagnosis(agentSocket(flags.agentSocket, context))
   try {
     const answer = await diagnosis.explainIdentity(flags.pid)
     print(context, {
@@ -79,10 +81,11 @@ function explanationJson(answer: ExplainIdentityResponse): Readonly<Record<strin
 
 function explanationText(answer: ExplainIdentityResponse, context: CliContext): string {
   const { bold, green, red } = paint(context.colour)
+  const explanation = printable(answer.explanation)
   const verdict =
-    answer.code === '' ? green(answer.explanation) : red(`${answer.explanation} (${answer.code})`)
+    answer.code === '' ? green(explanation) : red(`${explanation} (${printable(answer.code)})`)
   const lines = [`process ${answer.pid}: ${verdict}`, '', bold('selectors seen')]
-  lines.push(...answer.selectors.map((selector) => `  ${selectorText(selector)}`))
+  lines.push(...answer.selectors.map((selector) => `  ${selectorLine(selector)}`))
   lines.push('', bold(`entries considered: ${answer.considered}`))
   lines.push(...answer.candidates.flatMap((candidate) => candidateLines(candidate, context)))
   return lines.join('\n')
@@ -93,12 +96,15 @@ function candidateLines(
   context: CliContext,
 ): string[] {
   const { green, red } = paint(context.colour)
-  const head = `  ${candidate.matches ? green('match') : red('miss ')}  ${candidate.spiffeId}  (entry ${candidate.entryId})`
+  const head = `  ${candidate.matches ? green('match') : red('miss ')}  ${printable(`${candidate.spiffeId}  (entry ${candidate.entryId})`)}`
   if (candidate.matches) {
     const svid = candidate.svidReady
       ? `SVID expires ${relativeTime(Number(candidate.svidExpiresAt) * 1000, context.now())}`
       : 'no SVID in hand yet'
     return [head, `         ${svid}`]
   }
-  return [head, `         differs in ${candidate.missing.map(selectorText).join(', ')}`]
+  return [head, `         differs in ${candidate.missing.map(selectorLine).join(', ')}`]
 }
+
+/** Whoever runs a process chooses the path of its program, line ends included. */
+const selectorLine = (selector: Selector) => printable(selectorText(selector))

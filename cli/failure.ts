@@ -1,6 +1,7 @@
 import { type CliContext, type ExitCode, exitCode } from './context.js'
 import { CliError } from './errors.js'
 import { paint } from './output.js'
+import { printable, printableLines } from './printable.js'
 import { reasonFor } from './reasons.js'
 
 /** What people are told of anything that was thrown, and the exit code that goes with it. */
@@ -29,16 +30,20 @@ export function printFailure(
   const failure = failureOf(error)
   const { code, message, hint, exit } = failure
   if (options.json) {
-    context.stderr.write(`${JSON.stringify({ error: message, code, hint, exit })}\n`)
+    const line = JSON.stringify({ error: message, code, hint, exit })
+    context.stderr.write(`${printable(line)}\n`)
     return exit
   }
   const { red, dim } = paint(context.colour)
-  context.stderr.write(`${red('error:')} ${message}\n${dim('code:')}  ${code}\n`)
+  context.stderr.write(
+    `${red('error:')} ${printableLines(message)}\n${dim('code:')}  ${printable(code)}\n`,
+  )
   if (hint)
     context.stderr.write(
       `${dim('hint:')}  ${hint}\n${dim('docs:')}  docs/errors.md#${code.toLowerCase()}\n`,
     )
-  if (options.debug && error instanceof Error) context.stderr.write(`${error.stack ?? ''}\n`)
+  if (options.debug && error instanceof Error)
+    context.stderr.write(`${printableLines(error.stack ?? '')}\n`)
   return exit
 }
 

@@ -1,10 +1,14 @@
 import { stripVTControlCharacters } from 'node:util'
 import type { CliContext, OutputFormat } from './context.js'
+import { printable, printableCell, printableLines, printableText } from './printable.js'
 
 /** Version of the JSON that every command prints under `-o json`. */
 const SCHEMA_VERSION = 1
 
-/** Prints an answer as JSON with its kind and schema version, or as the text that `table` makes of it. */
+/**
+ * Prints an answer as JSON with its kind and schema version, or as the text that `table` makes of it. What
+ * strangers said in it cannot act on the terminal.
+ */
 export function print<T extends object>(
   context: CliContext,
   options: { format: OutputFormat; kind: string; value: T; table: (value: T) => string },
@@ -12,8 +16,8 @@ export function print<T extends object>(
   const { format, kind, value, table } = options
   const text =
     format === 'json'
-      ? toJson({ schema: `countersign/${kind}/v${SCHEMA_VERSION}`, ...value })
-      : table(value)
+      ? printableLines(toJson({ schema: `countersign/${kind}/v${SCHEMA_VERSION}`, ...value }))
+      : printableText(table(value), context)
   context.stdout.write(text.endsWith('\n') || text === '' ? text : `${text}\n`)
 }
 
@@ -25,9 +29,9 @@ function toJson(value: unknown): string {
   )
 }
 
-/** Columns as wide as their widest cell; the last one is not padded. */
+/** Columns as wide as their widest cell; the last one is not padded. A cell is one line, whatever it holds. */
 export function columns(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const all = [header, ...rows]
+  const all = [header, ...rows].map((row) => row.map(printableCell))
   const widths = header.map((_, at) => Math.max(...all.map((row) => width(row[at] ?? ''))))
   return all
     .map((row) =>
@@ -41,10 +45,11 @@ export function columns(header: readonly string[], rows: readonly (readonly stri
     .join('\n')
 }
 
-/** Names and values, the values in one column. */
+/** Names and values, the values in one column and each in one line. */
 export function fields(rows: readonly (readonly [string, string])[]): string {
-  const widest = Math.max(...rows.map(([name]) => name.length))
-  return rows.map(([name, value]) => `${`${name}:`.padEnd(widest + 2)}${value}`).join('\n')
+  const all = rows.map(([name, value]) => [printable(name), printableCell(value)] as const)
+  const widest = Math.max(...all.map(([name]) => name.length))
+  return all.map(([name, value]) => `${`${name}:`.padEnd(widest + 2)}${value}`).join('\n')
 }
 
 const width = (text: string) => stripVTControlCharacters(text).length

@@ -61,7 +61,7 @@ type AnswerOf<F> = F extends Unary<infer _Q, infer A> ? A : never
 
 export interface AskOptions<Q> {
   readonly request: Q
-  readonly context: Pick<CliContext, 'now' | 'signal'>
+  readonly context: Pick<CliContext, 'signal'>
   readonly timeoutMs?: number
 }
 
@@ -72,13 +72,17 @@ export function ask<C extends Client, N extends UnaryName<C>>(
   { request, context, timeoutMs = CALL_TIMEOUT_MS }: AskOptions<RequestOf<C[N]>>,
 ): Promise<AnswerOf<C[N]>> {
   return new Promise((resolve, reject) => {
-    const deadline = context.now().getTime() + timeoutMs
+    // gRPC compares it with the clock of the machine, whatever time the command is told.
+    const deadline = Date.now() + timeoutMs
     const method = client[name] as Unary<RequestOf<C[N]>, AnswerOf<C[N]>>
+    const cancel = () => call.cancel()
     const call = method.call(client, request, new Metadata(), { deadline }, (error, answer) => {
+      context.signal.removeEventListener('abort', cancel)
       if (error) reject(errorOf(error))
       else resolve(answer)
     })
-    context.signal.addEventListener('abort', () => call.cancel(), { once: true })
+    context.signal.addEventListener('abort', cancel, { once: true })
+    if (context.signal.aborted) cancel()
   })
 }
 

@@ -1,6 +1,7 @@
 import type { SpiffeError } from '../../spiffe/index.js'
 import type { WatchListener, X509Context } from '../../spiffe/workload-api/index.js'
 import type { CliContext } from '../context.js'
+import { printable } from '../printable.js'
 import { type EndpointFlags, endpointClient } from './endpoint.js'
 import { x509ContextJson, x509ContextLine } from './views.js'
 
@@ -42,7 +43,7 @@ function textLines({ stdout, stderr, now }: CliContext): WatchListener<X509Conte
   return {
     onUpdate: (found) => stdout.write(`${time()}  ${x509ContextLine(found, now())}\n`),
     onWithdrawn: () => stdout.write(`${time()}  withdrawn: nothing is granted any more\n`),
-    onError: ({ code, message }) => stderr.write(`${time()}  ${code}: ${message}\n`),
+    onError: ({ code, message }) => stderr.write(`${time()}  ${code}: ${printable(message)}\n`),
   }
 }
 
@@ -50,7 +51,7 @@ function textLines({ stdout, stderr, now }: CliContext): WatchListener<X509Conte
 function jsonLines({ stdout, stderr, now }: CliContext): WatchListener<X509Context> {
   const line = (event: string, value: object) => {
     const head = { schema: 'countersign/x509-event/v1', time: now().toISOString(), event }
-    return `${JSON.stringify({ ...head, ...value })}\n`
+    return `${printable(JSON.stringify({ ...head, ...value }))}\n`
   }
   const reason = ({ code, message }: SpiffeError) => ({ code, message })
   return {

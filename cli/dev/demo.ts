@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { ensurePrivateFolder } from '../../platform/files.js'
 import type { CliContext } from '../context.js'
 import { relativeTime } from '../output.js'
+import { printable } from '../printable.js'
 import { type AccessLog, accessLog } from './access-log.js'
 import { demoPolicyFor } from './policy.js'
 import { applyDemoPolicy, type PolicyRollout } from './policy-rollout.js'
@@ -293,7 +294,7 @@ const flags = (named: Readonly<Record<string, string>>) =>
 
 /** What a part logs goes on to standard error as it is. */
 const forward = (context: CliContext) => (line: string) => {
-  context.stderr.write(`${line}\n`)
+  context.stderr.write(`${printable(line)}\n`)
 }
 
 function sayIdentity(

@@ -1,5 +1,6 @@
 import type { CliContext } from '../context.js'
 import { paint } from '../output.js'
+import { printable, printableLines } from '../printable.js'
 
 /** What happens in the demonstration, in the order in which it happens. */
 export interface DevEvent {
@@ -25,7 +26,8 @@ export function report(context: CliContext, json: boolean): Report {
     return {
       say: ({ event, part, text, details }) => {
         const time = context.now().toISOString()
-        context.stdout.write(`${JSON.stringify({ time, event, part, text, ...details })}\n`)
+        const line = JSON.stringify({ time, event, part, text, ...details })
+        context.stdout.write(`${printable(line)}\n`)
       },
       note: () => undefined,
     }
@@ -34,7 +36,7 @@ export function report(context: CliContext, json: boolean): Report {
   return {
     say: ({ part, text }) => {
       const elapsed = `${((context.now().getTime() - start) / 1000).toFixed(1)} s`.padStart(7)
-      context.stdout.write(`${dim(elapsed)}  ${bold(part.padEnd(8))} ${text}\n`)
+      context.stdout.write(`${dim(elapsed)}  ${bold(part.padEnd(8))} ${printableLines(text)}\n`)
     },
     note: (lines) => context.stdout.write(`${lines.join('\n')}\n`),
   }

@@ -96,7 +96,7 @@ async function checkAgents(socket: string | undefined, context: CliContext): Pro
 
 /** Asks the agent on its socket how it is, and whether this process would get an identity. */
 export async function checkAgent(socket: string, context: CliContext): Promise<Finding[]> {
-  const diagnosis = agentDiagnosis(socket, context)
+  const diagnosis = agentDiagnosis(socket)
   try {
     return [...(await checkAgentState(diagnosis, context)), await checkIdentity(diagnosis)]
   } catch (error) {

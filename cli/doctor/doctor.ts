@@ -4,6 +4,7 @@ import type { CliContext, OutputFormat } from '../context.js'
 import { exitCode } from '../context.js'
 import { CliError } from '../errors.js'
 import { paint, print } from '../output.js'
+import { printable } from '../printable.js'
 import { withSentry } from '../sentry-client.js'
 import { type Finding, findingReasons } from './check.js'
 import { checkAgent, checkNode, checkSentry } from './checks.js'
@@ -60,8 +61,9 @@ const severityOf = ({ code, passed }: Finding) => (passed ? 'ok' : findingReason
 function line(finding: Finding, context: CliContext): string {
   const { green, red, yellow, dim } = paint(context.colour)
   const { severity, todo } = findingReasons[finding.code]
-  if (finding.passed) return `${green('ok')}       ${finding.text}`
+  const text = printable(finding.text)
+  if (finding.passed) return `${green('ok')}       ${text}`
   const mark =
     severity === 'error' ? red('error') : severity === 'warning' ? yellow('warning') : dim('note')
-  return `${mark}${' '.repeat(9 - severity.replace('info', 'note').length)}${finding.text}\n         ${dim(`${finding.code}: ${todo}`)}`
+  return `${mark}${' '.repeat(9 - severity.replace('info', 'note').length)}${text}\n         ${dim(`${finding.code}: ${todo}`)}`
 }

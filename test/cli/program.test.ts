@@ -127,6 +127,19 @@ describe('the command line', () => {
     expect(code).toBe(6)
   })
 
+  test.each([
+    ['percent-encoded', 'unix:///nonexistent%20folder/a.sock', 'CS_AGENT_UNREACHABLE', 6],
+    ['none', '/nonexistent.sock', 'CS_SOCKET_INVALID', 1],
+  ])(
+    'reads the address of the agent as the standard writes it: %s',
+    async (_, address, code, exit) => {
+      const result = await run(['explain', 'identity'], { SPIFFE_ENDPOINT_SOCKET: address })
+      expect(result.stderr).toContain(code)
+      expect(result.stderr).not.toContain('%20')
+      expect(result.code).toBe(exit)
+    },
+  )
+
   test('gives an error as JSON when JSON is wanted', async () => {
     const { stderr } = await run([
       'entry',
