@@ -93,7 +93,7 @@ function rawRequestOf({ method, target, hosts, authority }: RequestHead) {
 }
 
 /** As it was decided on, with its port: the policy does not look at that, and links of the app need it. */
-function hostOf({ host }: CanonicalRequest, { authority, hosts }: RequestHead): string {
+export function hostOf({ host }: CanonicalRequest, { authority, hosts }: RequestHead): string {
   const named = authority ?? hosts[0] ?? ''
   const colon = named.lastIndexOf(':')
   return colon === -1 || named.endsWith(']') ? host : host + named.slice(colon)
