@@ -4,6 +4,7 @@ export {
   ENDPOINT_VARIABLE,
   type EndpointAddress,
   formatEndpointAddress,
+  grpcTarget,
   parseEndpointAddress,
 } from './address.js'
 export {
