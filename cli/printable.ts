@@ -2,8 +2,9 @@
 const DECEPTIVE = /[\p{Cc}\p{Cs}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu
 
 /** The colours that `paint` sets and ends. */
-const COLOURS = /(\u001b\[(?:[12]|22|3[1239])m)/
-const COLOURS_AND_LINES = /(\u001b\[(?:[12]|22|3[1239])m|[\n\t])/
+const COLOUR = String.raw`\u001b\[(?:[12]|22|3[1239])m`
+const COLOURS = new RegExp(`(${COLOUR})`)
+const COLOURS_AND_LINES = new RegExp(`(${COLOUR}|[\\n\\t])`)
 const LINES = /([\n\t])/
 
 /** Text from a stranger, in one line and harmless to a terminal. */

@@ -65,7 +65,12 @@ async function runAgent(settings: AgentSettings, context: CliContext): Promise<v
   const joinToken = await readJoinToken(settings)
   const trustBundle = await readTrustBundle(settings, trustDomain)
   await using agent = await startAgent({
-    ...{ trustDomain, log, metrics, clock: systemClock, random: systemRandom, version: version() },
+    trustDomain,
+    log,
+    metrics,
+    clock: systemClock,
+    random: systemRandom,
+    version: version(),
     sentries: settings.sentry,
     stateFile: sealedFile({
       path: join(settings.data_dir, 'agent.sealed'),
@@ -127,7 +132,9 @@ function endpointsOf(settings: AgentSettings, log: Log) {
       attestors: [unixAttestor({ clock: systemClock, path: binary, sha256: binary })],
       log,
     }),
-    ...{ clock: systemClock, random: systemRandom, log },
+    clock: systemClock,
+    random: systemRandom,
+    log,
   }
 }
 

@@ -39,7 +39,11 @@ async function runSentry(settings: SentrySettings, context: CliContext): Promise
   await using _lock = await lockFolder(settings.data_dir)
   await using sentry = await startSentry({
     ...optionsFrom(settings, trustDomain),
-    ...{ log, metrics, clock: systemClock, random: systemRandom, bundles: bundleStore() },
+    log,
+    metrics,
+    clock: systemClock,
+    random: systemRandom,
+    bundles: bundleStore(),
     sealer: await sealerFor(settings.seal, settings.data_dir, context),
   })
   await using admin = await serveAdmin({
