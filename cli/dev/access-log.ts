@@ -12,6 +12,7 @@ export interface AccessEntry {
   readonly decision_id?: string
   readonly decision?: string
   readonly reason?: string
+  readonly policy?: string
   readonly rule?: string
   readonly caller?: string
   readonly method?: string

@@ -181,10 +181,11 @@ async function makeCall(
   return answer
 }
 
-function decisionText({ decision, rule, reason, caller }: AccessEntry): string {
+function decisionText({ decision, policy, rule, reason, caller }: AccessEntry): string {
+  const named = `the rule ${policy}/${rule}`
   return decision === 'allow'
-    ? `allowed ${caller} by the rule ${rule}`
-    : `denied ${caller}: ${rule === undefined ? 'no rule allows it' : `the rule ${rule}`} (${reason})`
+    ? `allowed ${caller} by ${named}`
+    : `denied ${caller}: ${rule === undefined ? 'no rule allows it' : named} (${reason})`
 }
 
 function whatToTry(demo: Demo, context: CliContext): string[] {

@@ -19,6 +19,9 @@ export interface Report {
   note(lines: readonly string[]): void
 }
 
+/** `orders-sidecar` */
+const WIDEST_PART = 14
+
 /** Prints events as they happen: lines for people, or JSON lines. */
 export function report(context: CliContext, json: boolean): Report {
   const start = context.now().getTime()
@@ -26,7 +29,7 @@ export function report(context: CliContext, json: boolean): Report {
     return {
       say: ({ event, part, text, details }) => {
         const time = context.now().toISOString()
-        const line = JSON.stringify({ time, event, part, text, ...details })
+        const line = JSON.stringify({ ...details, time, event, part, text })
         context.stdout.write(`${printable(line)}\n`)
       },
       note: () => undefined,
@@ -36,7 +39,9 @@ export function report(context: CliContext, json: boolean): Report {
   return {
     say: ({ part, text }) => {
       const elapsed = `${((context.now().getTime() - start) / 1000).toFixed(1)} s`.padStart(7)
-      context.stdout.write(`${dim(elapsed)}  ${bold(part.padEnd(8))} ${printableLines(text)}\n`)
+      context.stdout.write(
+        `${dim(elapsed)}  ${bold(part.padEnd(WIDEST_PART))} ${printableLines(text)}\n`,
+      )
     },
     note: (lines) => context.stdout.write(`${lines.join('\n')}\n`),
   }

@@ -52,7 +52,11 @@ describe('countersign dev --once', () => {
       })
 
       const decisions = events.filter(({ event }) => event === 'decision')
-      expect(decisions[0]).toMatchObject({ decision: 'allow', rule: 'orders/shop-reads-orders' })
+      expect(decisions[0]).toMatchObject({
+        decision: 'allow',
+        policy: 'orders',
+        rule: 'shop-reads-orders',
+      })
       expect(decisions[1]).toMatchObject({
         decision: 'deny',
         reason: 'no-rule',
