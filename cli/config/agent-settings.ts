@@ -33,6 +33,7 @@ export const agentSettings = {
     },
     join_token: {
       kind: 'text',
+      secret: true,
       description:
         'Join token for the first start; prefer join_token_file, which does not show in the process list',
     },

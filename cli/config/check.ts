@@ -61,7 +61,9 @@ function checkAt(schema: Schema, value: unknown, place: Place): unknown {
 }
 
 function checkText(schema: TextSchema, value: unknown, place: Place): string {
-  if (typeof value !== 'string' || value === '') throw refusal(place, 'takes text', value)
+  if (typeof value !== 'string' || value === '') {
+    throw refusal(place, 'takes text', schema.secret ? SECRET : value)
+  }
   switch (schema.format) {
     case 'address':
       if (!parseHostPort(value))
@@ -125,7 +127,8 @@ function checkObject(schema: ObjectSchema, value: unknown, place: Place): unknow
     if (!known.includes(key)) throw unknownKey(key, known, inside(place, key))
   const result: Record<string, unknown> = {}
   for (const [key, property] of Object.entries(schema.properties)) {
-    const given = value[key] ?? defaultOf(property)
+    // A key that stands there without a value is a slip, and its default may be the wrong guess.
+    const given = Object.hasOwn(value, key) ? value[key] : defaultOf(property)
     if (given !== undefined) result[key] = checkAt(property, given, inside(place, key))
   }
   return result
@@ -160,8 +163,11 @@ function refusal(place: Place, takes: string, value: unknown): CliError {
   )
 }
 
-/** A short form of a value. Settings hold no secrets, only where secrets are found. */
+/** Stands for a value that no message may repeat. */
+const SECRET = Symbol('secret')
+
 function shown(value: unknown): string {
+  if (value === SECRET) return 'what was given'
   const text = JSON.stringify(value) ?? 'nothing'
   return text.length > 60 ? `${text.slice(0, 57)}...` : text
 }

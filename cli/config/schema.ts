@@ -22,6 +22,8 @@ export interface TextSchema extends Described {
   readonly default?: string
   readonly format?: 'path' | 'address' | 'trust-domain' | 'spiffe-id' | 'endpoint'
   readonly example?: string
+  /** Never repeated in a message. */
+  readonly secret?: true
 }
 export interface IntegerSchema extends Described {
   readonly kind: 'integer'

@@ -154,12 +154,32 @@ describe('a configuration', () => {
       'CS_CONFIG_UNREADABLE',
       /c\.yaml:2: /,
     ],
+    [
+      'a key without a value, which would pass for the default',
+      'trust_domain: a\nseal:\n  key_file:\n',
+      'CS_CONFIG_INVALID',
+      /c\.yaml:3: seal\.key_file takes text, not null/,
+    ],
+    [
+      'a group without a value',
+      'seal:\n',
+      'CS_CONFIG_INVALID',
+      /takes a group of settings, not null/,
+    ],
     ['text that is not YAML', 'a: [\n', 'CS_CONFIG_UNREADABLE', /c\.yaml:\d+: /],
     ['only a word', 'hello\n', 'CS_CONFIG_UNREADABLE', /must hold settings/],
   ])('is refused for %s', async (_, text, code, message) => {
     await expect(load(text)).rejects.toMatchObject({
       code,
       message: expect.stringMatching(message),
+    })
+  })
+
+  test('never repeats a secret', async () => {
+    const reading = load('join_token: 123456789\n', { component: 'agent' })
+    await expect(reading).rejects.toMatchObject({
+      code: 'CS_CONFIG_INVALID',
+      message: expect.stringMatching(/c\.yaml:1: join_token takes text, not what was given$/),
     })
   })
 
