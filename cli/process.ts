@@ -13,7 +13,9 @@ export function announceReady(
 ): void {
   const fd = Number(context.environment[READY_FD_VARIABLE])
   if (!Number.isInteger(fd) || fd < 3) return
-  createWriteStream('', { fd }).end(`${JSON.stringify(addresses)}\n`)
+  // Whoever asked may be gone by now, which is no reason to end.
+  const pipe = createWriteStream('', { fd }).on('error', () => undefined)
+  pipe.end(`${JSON.stringify(addresses)}\n`)
 }
 
 /**
