@@ -90,6 +90,8 @@ const defaultLifetimes: SvidLifetimes = { x509Svid: 3600, jwtSvid: 300, agentSvi
 const defaultLimits: ConnectionLimits = {
   maxConnections: 20_000,
   maxAnonymous: 500,
+  maxAnonymousPerAddress: 64,
+  anonymousLifeMs: 120_000,
   handshakeTimeoutMs: 10_000,
 }
 const thisMachine = ['localhost', '127.0.0.1', '::1']
@@ -98,6 +100,7 @@ const noLimits: RateLimits = {
   sign: undefined,
   jwt: undefined,
   status: undefined,
+  read: undefined,
 }
 const ADMIN_CONNECTIONS = 1000
 const GRACE_MS = 5000
@@ -131,7 +134,7 @@ async function start(options: SentryOptions, closing: Closers): Promise<RunningS
   followBundles({
     datastore: state.datastore,
     held: options.bundles,
-    onChange: () => listener?.judgeAgain(),
+    onLoss: (lost) => void listener?.judgeAgain(lost),
   })
   const parts = buildParts({
     ...options,

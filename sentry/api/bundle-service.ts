@@ -23,10 +23,14 @@ export function bundleService(context: ApiContext, calls: ServerCalls): BundleSe
   const bundles = datastore.view(bundleTable)
   const writes = federatedBundleWrites(context)
   return {
-    getBundle: calls.unary(({ outputMask }) => shown(bundles.get(trustDomain), outputMask)),
+    getBundle: calls.unary(async ({ outputMask }, call) => {
+      await context.limits.take('read', call)
+      return shown(bundles.get(trustDomain), outputMask)
+    }),
     countBundles: calls.unary(() => ({ count: bundles.size })),
     appendBundle: calls.unary((request, call) => appendBundle(context, request, call)),
-    getFederatedBundle: calls.unary((request) => {
+    getFederatedBundle: calls.unary(async (request, call) => {
+      await context.limits.take('read', call)
       const asked = federated(context, request.trustDomain)
       return shown(bundles.get(asked), request.outputMask)
     }),

@@ -6,13 +6,15 @@ export type Caller =
   | { readonly kind: 'local' }
   /** Came over the network and presented no certificate. */
   | { readonly kind: 'anonymous'; readonly address: string }
-  /** Presented a certificate that leads to the bundle of its trust domain. */
-  | {
-      readonly kind: 'identified'
-      readonly id: SpiffeId
-      readonly leaf: Certificate
-      readonly address: string
-    }
+  | IdentifiedCaller
+
+/** Presented a certificate that leads to the bundle of its trust domain. */
+export interface IdentifiedCaller {
+  readonly kind: 'identified'
+  readonly id: SpiffeId
+  readonly leaf: Certificate
+  readonly address: string
+}
 
 /** How the caller stands in records: never with an address where there is an identity. */
 export function nameOf(caller: Caller): string {

@@ -43,13 +43,15 @@ export function entryService(context: ApiContext, calls: ServerCalls): EntryServ
     batchCreateEntry: calls.unary((request, call) => createEntries(context, request, call)),
     batchUpdateEntry: calls.unary((request, call) => updateEntries(context, request, call)),
     batchDeleteEntry: calls.unary((request, call) => deleteEntries(context, request, call)),
-    getAuthorizedEntries: calls.unary(({ outputMask }, { caller }) => {
-      const entries = authorized.of(agentIdOf(caller)).values()
+    getAuthorizedEntries: calls.unary(async ({ outputMask }, call) => {
+      await context.limits.take('read', call)
+      const entries = authorized.of(agentIdOf(call.caller)).values()
       return { entries: Array.from(entries, (entry) => maskedEntry(entry, outputMask)) }
     }),
-    syncAuthorizedEntries: calls.bidirectional((stream) =>
-      syncAuthorizedEntries(authorized.of(agentIdOf(stream.caller)), stream),
-    ),
+    syncAuthorizedEntries: calls.bidirectional(async (stream) => {
+      await context.limits.take('read', stream)
+      await syncAuthorizedEntries(authorized.of(agentIdOf(stream.caller)), stream)
+    }),
   }
 }
 

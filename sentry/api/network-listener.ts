@@ -13,8 +13,10 @@ import {
 } from '../../spiffe/index.js'
 import { presentedChain, secureContextOf, serverTlsOptions } from '../../spiffe/tls/index.js'
 import { SentryError } from '../errors.js'
-import type { Caller, CallerBook } from './caller.js'
+import { turns } from '../turns.js'
+import type { CallerBook, IdentifiedCaller } from './caller.js'
 import { connections } from './connections.js'
+import { addressKey } from './rate-limit.js'
 import { codeOf } from './reply.js'
 
 export interface ConnectionLimits {
@@ -22,6 +24,9 @@ export interface ConnectionLimits {
   readonly maxConnections: number
   /** The part of them that callers without a certificate may have. */
   readonly maxAnonymous: number
+  readonly maxAnonymousPerAddress: number
+  /** To attest takes seconds, so nobody needs to stay without a certificate. */
+  readonly anonymousLifeMs: number
   readonly handshakeTimeoutMs: number
 }
 
@@ -45,8 +50,8 @@ export interface NetworkListener {
   connections(): number
   /** New handshakes use it; open connections stay. */
   setIdentity(identity: X509Svid): void
-  /** Verifies every open connection again and closes those that no longer pass. */
-  judgeAgain(): void
+  /** Verifies the open connections from a trust domain again and closes those that no longer pass. */
+  judgeAgain(trustDomain: TrustDomain): Promise<void>
   /** Lets no new connection in. */
   stop(): void
   destroyAll(): void
@@ -59,26 +64,29 @@ export interface NetworkListener {
 export async function listenOnNetwork(options: NetworkListenerOptions): Promise<NetworkListener> {
   const { limits, log } = options
   const open = connections(options.callers, options.injector)
-  const identified = new Map<TLSSocket, readonly Uint8Array[]>()
-  let anonymous = 0
+  const identified = new Map<TLSSocket, { id: SpiffeId; chain: readonly Uint8Array[] }>()
+  const anonymous = anonymousPlaces(limits)
 
   const serve = (socket: TLSSocket) => {
     const address = socket.remoteAddress ?? ''
     const chain = chainOf(socket)
     if (chain.length > 0) {
       const caller = identify(chain, { ...options, address })
-      identified.set(socket, chain)
+      identified.set(socket, { id: caller.id, chain })
       socket.on('close', () => identified.delete(socket))
       open.serve(socket, caller)
       return
     }
-    if (anonymous >= limits.maxAnonymous) {
-      throw new SentryError('CS_RATE_LIMITED', 'too many connections without a certificate')
-    }
-    anonymous += 1
+    const leave = anonymous.enter(address)
+    const gone = new AbortController()
     socket.on('close', () => {
-      anonymous -= 1
+      leave()
+      gone.abort()
     })
+    options.clock.sleep(limits.anonymousLifeMs, gone.signal).then(
+      () => socket.destroy(),
+      () => undefined,
+    )
     open.serve(socket, { kind: 'anonymous', address })
   }
 
@@ -108,11 +116,40 @@ export async function listenOnNetwork(options: NetworkListenerOptions): Promise<
     address: await listenOn(server, options.listen),
     connections: () => open.served(),
     setIdentity: (identity) => server.setSecureContext(secureContextOf(identity)),
-    judgeAgain() {
-      for (const [socket, chain] of identified) if (!passes(chain, options)) socket.destroy()
+    async judgeAgain(trustDomain) {
+      const turn = turns(options.clock)
+      for (const [socket, { id, chain }] of identified) {
+        if (!isMemberOf(id, trustDomain)) continue
+        await turn.take()
+        if (!passes(chain, options)) socket.destroy()
+      }
     },
     stop: () => void server.close(),
     destroyAll: () => open.destroyAll(),
+  }
+}
+
+/** Counts callers without a certificate, so that they cannot take all connections, nor one all of theirs. */
+function anonymousPlaces({ maxAnonymous, maxAnonymousPerAddress }: ConnectionLimits) {
+  const taken = new Map<string, number>()
+  let total = 0
+  return {
+    /** Returns the way to leave. Throws `CS_RATE_LIMITED`. */
+    enter(address: string): () => void {
+      const key = addressKey(address)
+      const held = taken.get(key) ?? 0
+      if (total >= maxAnonymous || held >= maxAnonymousPerAddress) {
+        throw new SentryError('CS_RATE_LIMITED', 'too many connections without a certificate')
+      }
+      total += 1
+      taken.set(key, held + 1)
+      return () => {
+        total -= 1
+        const left = (taken.get(key) ?? 1) - 1
+        if (left > 0) taken.set(key, left)
+        else taken.delete(key)
+      }
+    },
   }
 }
 
@@ -132,7 +169,7 @@ type Judging = Pick<NetworkListenerOptions, 'verifier' | 'trustDomain' | 'adminI
 function identify(
   chain: readonly Uint8Array[],
   options: Judging & { readonly address: string },
-): Caller {
+): IdentifiedCaller {
   const { verifier, trustDomain, adminIds, clock, address } = options
   const { id, chain: verified } = verifier.verify(chain, clock.now(), 'client')
   if (!isMemberOf(id, trustDomain) && !adminIds.has(id)) {

@@ -68,7 +68,7 @@ async function getSnapshot(
   await policies.settled()
   const snapshot = policies.snapshotOf(target)
   if (!snapshot) throw new SentryError('CS_POLICY_NOT_FOUND', `${target} is not a target`)
-  return signer.sign(snapshot)
+  return signer.under(snapshot).signed()
 }
 
 /** What the status is made of. */

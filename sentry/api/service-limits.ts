@@ -2,20 +2,21 @@ import type { Clock } from '../../platform/clock.js'
 import { type Caller, nameOf } from './caller.js'
 import { addressKey, type RateLimit, type RateLimiter, rateLimiter } from './rate-limit.js'
 
-/** What is limited, as SPIRE groups it. */
-type LimitName = 'attest' | 'sign' | 'jwt' | 'status'
+/** What is limited, as SPIRE groups it; reading is not limited there. */
+type LimitName = 'attest' | 'sign' | 'jwt' | 'status' | 'read'
 
 /** Undefined turns a limit off. */
 export type RateLimits = { readonly [Name in LimitName]: RateLimit | undefined }
 
 const MAX_WAIT_MS = 1000
 
-/** SPIRE's numbers. */
+/** SPIRE's numbers, and one for reading that no agent reaches. */
 export const defaultRateLimits: RateLimits = {
   attest: { perSecond: 1, maxWaitMs: MAX_WAIT_MS },
   sign: { perSecond: 500, maxWaitMs: MAX_WAIT_MS },
   jwt: { perSecond: 500, maxWaitMs: MAX_WAIT_MS },
   status: { perSecond: 10, maxWaitMs: MAX_WAIT_MS },
+  read: { perSecond: 500, maxWaitMs: MAX_WAIT_MS },
 }
 
 /** Its signal is looked at only when the call must wait: it costs something to have one. */

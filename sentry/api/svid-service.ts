@@ -17,6 +17,7 @@ import { SentryError } from '../errors.js'
 import type { IssuedJwt } from '../issue.js'
 import { hasExpired, type RegistrationEntry } from '../registration/entry.js'
 import { workloadId } from '../registration/entry-rules.js'
+import { turns } from '../turns.js'
 import { nameOf } from './caller.js'
 import { type ApiContext, agentIdOf } from './context.js'
 import { requestedNames } from './csr-names.js'
@@ -25,9 +26,6 @@ import { svidToWire } from './wire/agent.js'
 import { okStatus, refusedStatus } from './wire/batch.js'
 import { prefixed } from './wire/prefixed.js'
 import { idToWire, textOfId } from './wire/spiffe-id.js'
-
-/** How long a batch may sign before other calls get their turn, in nanoseconds. */
-const TURN_NS = 8_000_000n
 
 /** `spire.api.server.svid.v1.SVID`. WIT-SVIDs are off. */
 export function svidService(context: ApiContext, calls: ServerCalls): SVIDServer {
@@ -51,12 +49,12 @@ async function newX509Svids(
   await context.limits.take('sign', call, params.length)
   const agent = agentIdOf(call.caller)
   const results: BatchNewX509SVIDResponse['results'] = []
-  let turnEnds = context.clock.hrtime() + TURN_NS
+  const turn = turns(context.clock)
   for (const item of params) {
-    if (context.clock.hrtime() > turnEnds) {
-      await nextTurn()
+    const later = turn.take()
+    if (later) {
+      await later
       call.signal.throwIfAborted()
-      turnEnds = context.clock.hrtime() + TURN_NS
     }
     try {
       const entry = entitled(context, { agent, entryId: entryIdOf(item) })
@@ -194,10 +192,6 @@ function jwtToWire({ token, id, issuedAt, expiresAt }: IssuedJwt): JWTSVID {
     expiresAt: BigInt(Math.floor(expiresAt / 1000)),
     hint: '',
   }
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
 }
 
 function off(message: string): never {

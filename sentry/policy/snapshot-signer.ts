@@ -1,29 +1,47 @@
 import { sign } from 'node:crypto'
 import type { SignedSnapshot } from '../../proto/gen/countersign/policy/v1/policy.js'
-import type { X509Svid } from '../../spiffe/index.js'
+import type { SpiffeId, X509Svid } from '../../spiffe/index.js'
 import type { PolicyTarget } from './policy-record.js'
 
-/** Signs what targets enforce, so that nobody on the way can change it. Each snapshot once per identity. */
+/** A snapshot under one signer. The same object for as long as neither changes. */
+export interface SignableSnapshot {
+  readonly target: SpiffeId
+  /** Signs at the first call: it costs a signature, and not every snapshot is asked for. */
+  signed(): SignedSnapshot
+}
+
+/** Signs what targets enforce, so that nobody on the way can change it. */
 export interface SnapshotSigner {
-  sign(target: PolicyTarget): SignedSnapshot
-  /** Snapshots are signed again from now on; those handed out before stay valid until their signer expires. */
+  under(target: PolicyTarget): SignableSnapshot
+  /** Snapshots are signed again from now on; those handed out before hold until their signer expires. */
   setIdentity(identity: X509Svid): void
 }
 
 export function snapshotSigner(first: X509Svid): SnapshotSigner {
   let identity = first
-  let signed = new WeakMap<PolicyTarget, SignedSnapshot>()
+  let signable = new WeakMap<PolicyTarget, SignableSnapshot>()
   return {
-    sign(target) {
-      const held = signed.get(target)
+    under(target) {
+      const held = signable.get(target)
       if (held) return held
-      const made = signSnapshot(target, identity)
-      signed.set(target, made)
+      const made = signableSnapshot(target, identity)
+      signable.set(target, made)
       return made
     },
     setIdentity(next) {
       identity = next
-      signed = new WeakMap()
+      signable = new WeakMap()
+    },
+  }
+}
+
+function signableSnapshot(target: PolicyTarget, identity: X509Svid): SignableSnapshot {
+  let signed: SignedSnapshot | undefined
+  return {
+    target: target.target,
+    signed() {
+      signed ??= signSnapshot(target, identity)
+      return signed
     },
   }
 }

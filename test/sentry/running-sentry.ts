@@ -1,4 +1,7 @@
 import { type KeyObject, randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import {
   type CallOptions,
   type ChannelCredentials,
@@ -14,9 +17,10 @@ import { systemClock } from '../../platform/clock.js'
 import { silentLog } from '../../platform/log.js'
 import { createMetrics } from '../../platform/metrics.js'
 import { systemRandom } from '../../platform/random.js'
-import { openSealer } from '../../platform/sealer.js'
+import { openSealer, sealedFile } from '../../platform/sealer.js'
 import { AgentClient } from '../../proto/gen/spire/api/server/agent/v1/agent.js'
 import type { X509SVID } from '../../proto/gen/spire/api/types/types.js'
+import { openAuthorities } from '../../sentry/authorities/authorities.js'
 import { type RunningSentry, type SentryOptions, startSentry } from '../../sentry/server.js'
 import { spiffeChannelCredentials } from '../../spiffe/grpc/index.js'
 import {
@@ -92,8 +96,10 @@ export async function runningIn(
   after: () => PromiseLike<void> = () => Promise.resolve(),
 ): Promise<TestSentry> {
   const options = await sentryOptions(folder, changes)
+  if (!changes.lifetimes && !changes.sealer) await bringAuthorities(options)
   const sentry = await startSentry(options)
   const clients: Client[] = []
+  let anonymous: AgentClient | undefined
   const made = <C extends Client>(client: C): C => {
     clients.push(client)
     return client
@@ -121,7 +127,8 @@ export async function runningIn(
         token: '',
         agentId: alias ? { trustDomain: sentry.trustDomain, path: alias } : undefined,
       })
-      return attestWith(test.remote(AgentClient), token.value)
+      anonymous ??= test.remote(AgentClient)
+      return attestWith(anonymous, token.value)
     },
     async [Symbol.asyncDispose]() {
       for (const client of clients) client.close()
@@ -130,6 +137,35 @@ export async function runningIn(
     },
   }
   return test
+}
+
+let authorities: Promise<Uint8Array> | undefined
+
+/** The keys of a trust domain take longer to make than all the rest of a start, so a file makes them once. */
+async function bringAuthorities({ dataFolder, sealer, trustDomain }: SentryOptions): Promise<void> {
+  authorities ??= makeAuthorities()
+  const fileIn = (path: string) =>
+    sealedFile({
+      path: join(path, 'authorities.sealed'),
+      sealer,
+      context: `authorities of ${trustDomain}`,
+    })
+  await mkdir(dataFolder, { recursive: true, mode: 0o700 }).catch(() => undefined)
+  const file = fileIn(dataFolder)
+  if (!existsSync(file.path)) await file.write(await authorities).catch(() => undefined)
+}
+
+async function makeAuthorities(): Promise<Uint8Array> {
+  let kept: Uint8Array = new Uint8Array()
+  const file = {
+    read: () => Promise.resolve(undefined),
+    write: (plain: Uint8Array) => {
+      kept = plain
+      return Promise.resolve()
+    },
+  }
+  await openAuthorities({ trustDomain, file, clock: systemClock, random: systemRandom })
+  return kept
 }
 
 /** One attestation by join token with a fresh key. Rejects with the `ServiceError`. */

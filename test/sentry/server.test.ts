@@ -1,4 +1,4 @@
-import { copyFile, readFile, writeFile } from 'node:fs/promises'
+import { copyFile, readFile, rm, writeFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
 import { createMetrics } from '../../platform/metrics.js'
 import { openSealer } from '../../platform/sealer.js'
@@ -56,6 +56,16 @@ test('a data folder is refused with another key, for another trust domain, or wi
   await copyFile(folder.file('kept'), folder.file('data/sentry.db'))
   await using second = await runningIn(folder)
   expect(second.sentry.ready()).toEqual({ ready: true, reasons: [] })
+})
+
+test('authorities that were there and are gone are not made anew', async () => {
+  await using folder = await tempFolder()
+  const first = await runningIn(folder)
+  await first[Symbol.asyncDispose]()
+  await rm(folder.file('data/authorities.sealed'))
+  await expect(startSentry(await sentryOptions(folder))).rejects.toMatchObject({
+    code: 'CS_AUTHORITY_FILE_INVALID',
+  })
 })
 
 test('two sentries in one folder: the second is refused', async () => {

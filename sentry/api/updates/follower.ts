@@ -1,10 +1,10 @@
 import type { SpiffeId, TrustDomain } from '../../../spiffe/index.js'
 import type { PresentedSvid } from '../../attestation/agents.js'
-import { bundleTable } from '../../bundles/bundle-record.js'
+import { type BundleRecord, bundleTable } from '../../bundles/bundle-record.js'
 import type { Datastore } from '../../datastore/datastore.js'
 import { latch } from '../../latch.js'
 import type { Policies } from '../../policy/policies.js'
-import type { SnapshotSigner } from '../../policy/snapshot-signer.js'
+import type { SignableSnapshot, SnapshotSigner } from '../../policy/snapshot-signer.js'
 import type { AuthorizedEntries } from '../../registration/authorized.js'
 import { changeBetween, type HeldState, nothingHeld, type StateChange } from './held-state.js'
 
@@ -97,23 +97,22 @@ function bundlesFor(
   { datastore, trustDomain }: FollowerOptions,
 ): HeldState['bundles'] {
   const bundles = datastore.view(bundleTable)
-  const wanted = [trustDomain, ...trustDomains]
-  return new Map(
-    wanted.flatMap((name) => {
-      const bundle = bundles.get(name)
-      return bundle ? [[name, bundle] as const] : []
-    }),
-  )
+  const found = new Map<TrustDomain, BundleRecord>()
+  for (const name of [trustDomain, ...trustDomains]) {
+    const bundle = bundles.get(name)
+    if (bundle) found.set(name, bundle)
+  }
+  return found
 }
 
 function snapshotsFor(
   { targets }: Names,
   { policies, signer }: FollowerOptions,
 ): HeldState['snapshots'] {
-  return new Map(
-    Array.from(targets).flatMap((target) => {
-      const snapshot = policies.snapshotOf(target)
-      return snapshot ? [[target, signer.sign(snapshot)] as const] : []
-    }),
-  )
+  const found = new Map<SpiffeId, SignableSnapshot>()
+  for (const target of targets) {
+    const snapshot = policies.snapshotOf(target)
+    if (snapshot) found.set(target, signer.under(snapshot))
+  }
+  return found
 }

@@ -1,13 +1,13 @@
-import type { SignedSnapshot } from '../../../proto/gen/countersign/policy/v1/policy.js'
 import type { SpiffeId, TrustDomain } from '../../../spiffe/index.js'
 import type { BundleRecord } from '../../bundles/bundle-record.js'
+import type { SignableSnapshot } from '../../policy/snapshot-signer.js'
 import type { RegistrationEntry } from '../../registration/entry.js'
 
 /** All that an agent holds, or is to hold. Objects are immutable, so `===` tells whether one changed. */
 export interface HeldState {
   readonly entries: ReadonlyMap<string, RegistrationEntry>
   readonly bundles: ReadonlyMap<TrustDomain, BundleRecord>
-  readonly snapshots: ReadonlyMap<SpiffeId, SignedSnapshot>
+  readonly snapshots: ReadonlyMap<SpiffeId, SignableSnapshot>
 }
 
 /** What turns one state into another. */
@@ -16,7 +16,7 @@ export interface StateChange {
   readonly removedEntryIds: readonly string[]
   readonly bundles: readonly BundleRecord[]
   readonly removedTrustDomains: readonly TrustDomain[]
-  readonly snapshots: readonly SignedSnapshot[]
+  readonly snapshots: readonly SignableSnapshot[]
   readonly removedTargets: readonly SpiffeId[]
 }
 

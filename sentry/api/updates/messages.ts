@@ -1,7 +1,8 @@
-import type { SignedSnapshot } from '../../../proto/gen/countersign/policy/v1/policy.js'
 import { FollowResponse, UpdatesService } from '../../../proto/gen/countersign/sentry/v1/updates.js'
 import type { BundleRecord } from '../../bundles/bundle-record.js'
+import type { SignableSnapshot } from '../../policy/snapshot-signer.js'
 import type { RegistrationEntry } from '../../registration/entry.js'
+import type { Turns } from '../../turns.js'
 import { bundleToWire } from '../wire/bundle.js'
 import { entryToWire } from '../wire/entry.js'
 import type { StateChange } from './held-state.js'
@@ -28,55 +29,58 @@ export interface EncodeOptions {
   readonly sequence: number
   /** The change leads from nothing to the whole state. */
   readonly full: boolean
+  readonly turns: Turns
   /** Hears of what cannot be sent because no peer would take it. */
   readonly onOversize: (what: { readonly bytes: number }) => void
 }
 
 /**
- * A change as messages that belong together. Each object is encoded once, however many agents it goes
- * to: protobuf joins the fields of encodings that follow each other.
+ * A change as messages that belong together, each made when it is asked for. An object is encoded once,
+ * however many agents it goes to: protobuf joins the fields of encodings that follow each other.
  */
-export function encodeChange(change: StateChange, options: EncodeOptions): EncodedResponse[] {
-  const { sequence, full, onOversize } = options
-  const fragments = [
-    ...change.bundles.map(bundleFragment),
-    ...change.snapshots.map(snapshotFragment),
-    ...change.entries.map(entryFragment),
-    ...change.removedEntryIds.map((id) => encode({ removedEntryIds: [id] })),
-    ...change.removedTrustDomains.map((name) => encode({ removedTrustDomains: [name] })),
-    ...change.removedTargets.map((target) => encode({ removedTargets: [target] })),
-  ].filter((fragment) => {
-    const fits = fragment.byteLength <= LARGEST_FRAGMENT
-    if (!fits) onOversize({ bytes: fragment.byteLength })
-    return fits
-  })
-  const parts = inParts(fragments)
-  return parts.map((part, index) => {
-    const more = index < parts.length - 1
-    const header = encode({ sequence: BigInt(sequence), full: full && index === 0, more })
-    return Buffer.concat([header, ...part])
-  })
-}
-
-function inParts(fragments: readonly Uint8Array[]): Uint8Array[][] {
+export async function* encodeChange(
+  change: StateChange,
+  { sequence, full, turns, onOversize }: EncodeOptions,
+): AsyncGenerator<EncodedResponse, void> {
+  const header = (first: boolean, more: boolean) =>
+    encode({ sequence: BigInt(sequence), full: full && first, more })
+  let first = true
   let part: Uint8Array[] = []
   let bytes = HEADER_BYTES
-  const parts = [part]
-  for (const fragment of fragments) {
+  for (const make of fragmentsOf(change)) {
+    const later = turns.take()
+    if (later) await later
+    const fragment = make()
+    if (fragment.byteLength > LARGEST_FRAGMENT) {
+      onOversize({ bytes: fragment.byteLength })
+      continue
+    }
     if (bytes + fragment.byteLength > MAX_MESSAGE_BYTES && part.length > 0) {
+      yield Buffer.concat([header(first, true), ...part])
+      first = false
       part = []
       bytes = HEADER_BYTES
-      parts.push(part)
     }
     part.push(fragment)
     bytes += fragment.byteLength
   }
-  return parts
+  yield Buffer.concat([header(first, false), ...part])
+}
+
+function* fragmentsOf(change: StateChange): IterableIterator<() => Uint8Array> {
+  for (const bundle of change.bundles) yield () => bundleFragment(bundle)
+  for (const snapshot of change.snapshots) yield () => snapshotFragment(snapshot)
+  for (const entry of change.entries) yield () => entryFragment(entry)
+  for (const id of change.removedEntryIds) yield () => encode({ removedEntryIds: [id] })
+  for (const name of change.removedTrustDomains) yield () => encode({ removedTrustDomains: [name] })
+  for (const target of change.removedTargets) yield () => encode({ removedTargets: [target] })
 }
 
 const bundleFragment = once((bundle: BundleRecord) => encode({ bundles: [bundleToWire(bundle)] }))
 const entryFragment = once((entry: RegistrationEntry) => encode({ entries: [entryToWire(entry)] }))
-const snapshotFragment = once((snapshot: SignedSnapshot) => encode({ snapshots: [snapshot] }))
+const snapshotFragment = once((snapshot: SignableSnapshot) =>
+  encode({ snapshots: [snapshot.signed()] }),
+)
 
 function once<T extends object>(make: (value: T) => Uint8Array): (value: T) => Uint8Array {
   const made = new WeakMap<T, Uint8Array>()

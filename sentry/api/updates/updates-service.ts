@@ -5,6 +5,7 @@ import type {
 import { type PresentedSvid, setAgentVersion } from '../../attestation/agents.js'
 import { SentryError } from '../../errors.js'
 import type { ReportBook, Reporter } from '../../policy/reports.js'
+import { turns } from '../../turns.js'
 import { type ApiContext, agentIdOf } from '../context.js'
 import { within } from '../deadline.js'
 import type { Conversation } from '../server-calls.js'
@@ -37,6 +38,7 @@ interface Unacknowledged {
 export async function followUpdates(options: FollowOptions, stream: FollowStream): Promise<void> {
   const { hub, reports, api } = options
   const agent = presentedBy(stream)
+  await api.limits.take('read', stream)
   await begin(api, { stream, agent })
   const one = follower(agent, options)
   const reporter = reports.enter(agent.id)
@@ -89,7 +91,8 @@ async function pushChanges(
     const { sequence, changedAt } = datastore
     const change = one.takeChange()
     if (!full && isEmptyChange(change)) continue
-    for (const message of encodeChange(change, { sequence, full, onOversize })) {
+    const encoding = { sequence, full, onOversize, turns: turns(api.clock) }
+    for await (const message of encodeChange(change, encoding)) {
       await stream.write(message)
     }
     sent.sequence = sequence

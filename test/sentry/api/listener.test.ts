@@ -10,8 +10,10 @@ import { BundleClient } from '../../../proto/gen/spire/api/server/bundle/v1/bund
 import { EntryClient } from '../../../proto/gen/spire/api/server/entry/v1/entry.js'
 import { startSentry } from '../../../sentry/server.js'
 import { testAuthority } from '../../support/authority.js'
+import { fakeClock } from '../../support/fake-clock.js'
 import { seededRandom } from '../../support/seeded-random.js'
 import { tempFolder } from '../../support/temp-folder.js'
+import { until } from '../../support/until.js'
 import {
   ask,
   nextOf,
@@ -98,6 +100,20 @@ test('callers without a certificate can have only their part of the connections'
   expect((await refusalOf(get(test.remote(BundleClient)))).status).toBe(status.UNAVAILABLE)
   const own = test.remote(EntryClient, agent.svid)
   expect((await ask(own, 'getAuthorizedEntries', { outputMask: undefined })).entries).toEqual([])
+})
+
+test('one address can have only its part of those, and nobody stays for long', async () => {
+  const clock = fakeClock(new Date())
+  await using test = await testSentry({
+    clock,
+    connectionLimits: { maxAnonymousPerAddress: 1, anonymousLifeMs: 60_000 },
+  })
+  const get = (client: BundleClient) => ask(client, 'getBundle', { outputMask: undefined })
+  await get(test.remote(BundleClient))
+  expect((await refusalOf(get(test.remote(BundleClient)))).status).toBe(status.UNAVAILABLE)
+  await clock.advance(60_000)
+  await until(() => test.sentry.status().connections === 0)
+  await get(test.remote(BundleClient))
 })
 
 test('a message over 4 MiB is refused, and one just under it is read', async () => {

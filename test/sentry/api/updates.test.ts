@@ -232,6 +232,23 @@ test('the snapshots of its targets come signed, with one generation more for eac
   call.cancel()
 })
 
+test('when the policy signer is replaced the snapshots come again under the new one', async () => {
+  const clock = fakeClock(new Date())
+  await using test = await testSentry({
+    clock,
+    lifetimes: { issuer: 3600, x509Svid: 600, agentSvid: 1800 },
+  })
+  const agent = await test.attest()
+  await create(test, under(agent, { id: 'app' }))
+  const call = follow(test, agent)
+  const [before] = (await until(call, 'snapshots')).snapshots
+  await clock.advance(910_000)
+  const [after] = (await until(call, 'snapshots')).snapshots
+  expect(after?.content).toEqual(before?.content)
+  expect(after?.signerChain[0]).not.toEqual(before?.signerChain[0])
+  call.cancel()
+})
+
 test('a slow reader gets the last of many changes, not each of them', async () => {
   await using test = await testSentry()
   const agent = await test.attest()

@@ -8,7 +8,7 @@ import { seededRandom } from '../../support/seeded-random.js'
 import { tempFolder } from '../../support/temp-folder.js'
 import { counters } from './counters.js'
 
-const ROUNDS = 8
+const ROUNDS = 5
 const seeds = [1, 20261120]
 
 test.each(seeds)(
