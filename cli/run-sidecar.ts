@@ -60,7 +60,11 @@ async function runSidecar(settings: SidecarSettings, context: CliContext): Promi
   try {
     sidecar = await startSidecar({
       ...tunnelsFrom(settings, context),
-      ...{ log, metrics, clock: systemClock, random: systemRandom, signal: stopping.signal },
+      log,
+      metrics,
+      clock: systemClock,
+      random: systemRandom,
+      signal: stopping.signal,
       accessLog: { destination: context.stdout, mode: settings.access_log },
     })
   } catch (error) {

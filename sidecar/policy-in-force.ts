@@ -57,7 +57,9 @@ export function policyInForce(options: PolicyInForceOptions): PolicyInForce {
   let distrusted: SignedSnapshot | undefined
 
   const checkOptions = (): CheckOptions => ({
-    ...{ target, bundles: identity, now: clock.now() },
+    target,
+    bundles: identity,
+    now: clock.now(),
     known: current,
   })
   /** Why not, or undefined when it is in force. */
@@ -124,7 +126,10 @@ export function policyInForce(options: PolicyInForceOptions): PolicyInForce {
     standing: () => standing,
     report: () =>
       standing && {
-        ...{ target, instance, state: standing.state, code: standing.code },
+        target,
+        instance,
+        state: standing.state,
+        code: standing.code,
         snapshotId: current?.id ?? '',
         generation: BigInt(current?.generation ?? 0),
       },

@@ -148,7 +148,12 @@ function startFollowing(options: SidecarOptions, policy: OwnPolicy): FollowedPol
   const { clock, random, log } = options
   const { target, instance } = policy
   return followPolicy({
-    ...{ target, instance, policy, clock, random, log },
+    target,
+    instance,
+    policy,
+    clock,
+    random,
+    log,
     address: parseEndpointAddress(options.workloadApi),
   })
 }
@@ -240,7 +245,9 @@ function statusOf({ identity, policy, following, proxy }: Parts): SidecarStatus 
     policy_standing: policy.standing() ?? null,
     policy_connected: following.connected(),
     tunnels: proxy.tunnels.map(({ name, direction, address, open }) => ({
-      ...{ name, direction, open },
+      name,
+      direction,
+      open,
       address: formatHostPort(address),
     })),
     peers: proxy.connections.perTrustDomain,

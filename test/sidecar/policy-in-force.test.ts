@@ -28,7 +28,7 @@ function stage(file: SnapshotFile = noSnapshotFile) {
   const identity = testIdentity(authority.issueX509({ id: target }), [authority.bundle])
   const log = memoryLog()
   const open = (changed: { file?: SnapshotFile; identity?: TestIdentity } = {}) =>
-    policyInForce({ ...{ target, instance: 'one', identity, file, clock, log }, ...changed })
+    policyInForce({ target, instance: 'one', identity, file, clock, log, ...changed })
   const snapshot = (wish: Omit<SnapshotWish, 'authority'> = {}) =>
     signedSnapshot({ authority, ...wish })
   return { clock, authority, target, identity, log, open, snapshot }
@@ -59,8 +59,12 @@ describe('a snapshot that is good', () => {
     expect(policy.current()).toMatchObject({ generation: 3, target })
     expect(seen).toEqual([3])
     expect(policy.report()).toEqual({
-      ...{ target, instance: 'one', state: 'current', code: '' },
-      ...{ snapshotId: policy.current()?.id, generation: 3n },
+      target,
+      instance: 'one',
+      state: 'current',
+      code: '',
+      snapshotId: policy.current()?.id,
+      generation: 3n,
     })
   })
 
@@ -134,7 +138,9 @@ test('no snapshot with the agent leaves the last good one in force, which is sta
   policy.take(undefined)
   expect(policy.current()).toMatchObject({ generation: 3 })
   expect(policy.report()).toMatchObject({
-    ...{ state: 'stale', code: 'CS_POLICY_UNAVAILABLE', generation: 3n },
+    state: 'stale',
+    code: 'CS_POLICY_UNAVAILABLE',
+    generation: 3n,
   })
 })
 
@@ -286,7 +292,9 @@ describe('what was saved', () => {
     await using policy = await life(here, folder)
     expect(policy.current()).toBeUndefined()
     expect(here.log.lines.at(-1)).toMatchObject({
-      ...{ level: 'warn', code: 'CS_SNAPSHOT_UNTRUSTED', message: 'saved policy is not used' },
+      level: 'warn',
+      code: 'CS_SNAPSHOT_UNTRUSTED',
+      message: 'saved policy is not used',
     })
     policy.take(untrusted(here))
     policy.take(undefined)

@@ -166,7 +166,8 @@ test.each<[string, string, () => SignedSnapshot]>([
     'CS_SNAPSHOT_MISDIRECTED',
     () =>
       signedSnapshot({
-        ...{ authority, signer },
+        authority,
+        signer,
         target: makeSpiffeId(authority.trustDomain, '/ns/shop/sa/checkout'),
       }),
   ],
@@ -216,7 +217,8 @@ test.each<[string, string, () => SignedSnapshot]>([
 
 describe('the generation of a snapshot whose signer has expired', () => {
   const expired = signedSnapshot({
-    ...{ authority, generation: 9 },
+    authority,
+    generation: 9,
     signer: policySigner(authority, past),
   })
 
