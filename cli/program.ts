@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { spiffeStandards } from '../spiffe/index.js'
 import type { CliContext } from './context.js'
 import { type ExitCode, exitCode } from './context.js'
 import { printFailure } from './failure.js'
@@ -29,7 +30,7 @@ async function buildProgram(args: readonly string[], context: CliContext): Promi
     .description(
       'Workload identity and mTLS: a certificate authority, an agent and a policy-enforcing proxy',
     )
-    .version(version(), '-V, --version', 'print the version')
+    .version(versionText(), '-V, --version', 'print the version, and the revision of SPIFFE')
     .option('--debug', 'print the stack of an error')
     .showHelpAfterError('(countersign --help lists the commands)')
     .showSuggestionAfterError()
@@ -125,6 +126,11 @@ function inheritSettings(parent: Command): void {
     command.copyInheritedSettings(parent)
     inheritSettings(command)
   }
+}
+
+function versionText(): string {
+  const { revision, date } = spiffeStandards
+  return `${version()} (SPIFFE standards ${revision} of ${date})`
 }
 
 export function version(): string {

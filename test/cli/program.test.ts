@@ -72,8 +72,10 @@ describe('the command line', () => {
     },
   )
 
-  test('says its version', async () => {
-    expect((await run(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
+  test('ST-2: says its version, and which revision of the standards it follows', async () => {
+    expect((await run(['--version'])).stdout).toMatch(
+      /^\d+\.\d+\.\d+ \(SPIFFE standards [0-9a-f]{12} of \d{4}-\d\d-\d\d\)\n$/,
+    )
   })
 
   test.each([
