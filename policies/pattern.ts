@@ -6,7 +6,7 @@ export const ONE = '{*}'
 export const REST = '{**}'
 
 /** Longer patterns than these are refused: nobody writes them, and a trie would have to hold them. */
-const MAX_LENGTH = 1024
+export const MAX_PATTERN = 1024
 export const MAX_SEGMENTS = 32
 
 /** Why a text is not a pattern, with the nearest text that is one where there is one. */
@@ -18,7 +18,7 @@ export interface PatternFault {
 /** `undefined` for a path pattern of the language (section 4 of its reference), else what is wrong. */
 export function pathPatternFault(text: string): PatternFault | undefined {
   if (!text.startsWith('/')) return { fault: 'a path starts with a slash', ...nearest(`/${text}`) }
-  if (text.length > MAX_LENGTH) return { fault: `a path is at most ${MAX_LENGTH} bytes long` }
+  if (text.length > MAX_PATTERN) return { fault: `a path is at most ${MAX_PATTERN} bytes long` }
   if (/[?#]/.test(text)) {
     return {
       fault: 'query and fragment are never matched',
@@ -33,7 +33,7 @@ export function pathPatternFault(text: string): PatternFault | undefined {
 
 /** `undefined` for `package.Service/Method` or `package.Service/*`, else what is wrong. */
 export function grpcPatternFault(text: string): PatternFault | undefined {
-  if (text.length > MAX_LENGTH) return { fault: `a method is at most ${MAX_LENGTH} bytes long` }
+  if (text.length > MAX_PATTERN) return { fault: `a method is at most ${MAX_PATTERN} bytes long` }
   if (GRPC.test(text)) return undefined
   const bare = text.replace(/^\//, '').replace(/\/\{\*{1,2}\}$/, '/*')
   if (GRPC.test(bare)) return { fault: NOT_GRPC, nearest: bare }
@@ -106,7 +106,7 @@ function sampleOf(pattern: string): string {
 
 /** Offers a pattern only if it is one. */
 function nearest(text: string): { readonly nearest?: string } {
-  return text.length <= MAX_LENGTH && isPathPattern(text) ? { nearest: text } : {}
+  return text.length <= MAX_PATTERN && isPathPattern(text) ? { nearest: text } : {}
 }
 
 function isPathPattern(text: string): boolean {

@@ -1,4 +1,4 @@
-import { foldSegment, MAX_SEGMENTS, ONE, REST, segmentsOfPath } from './pattern.js'
+import { foldSegment, MAX_PATTERN, MAX_SEGMENTS, ONE, REST, segmentsOfPath } from './pattern.js'
 
 /**
  * Every literal segment of a target's patterns, under a number. A request's path is turned into
@@ -50,7 +50,7 @@ export function segmentNumbers(): SegmentNumbers {
     open: false,
     differs: false,
   }
-  const numberOf = (literal: string): number => {
+  const numberFor = (literal: string): number => {
     const number = known.get(literal) ?? known.size
     if (number === known.size) known.set(literal, number)
     return number
@@ -68,7 +68,7 @@ export function segmentNumbers(): SegmentNumbers {
         } else {
           const literal = folded ? foldSegment(segment) : segment
           if (literal !== segment) into.differs = true
-          if (literal !== '') into.numbers[into.count++] = numberOf(literal)
+          if (literal !== '') into.numbers[into.count++] = numberFor(literal)
         }
       }
       return into
@@ -81,6 +81,8 @@ export function segmentNumbers(): SegmentNumbers {
 export interface SplitPath {
   /** As many as fit; a path that is longer than every pattern fills it. */
   readonly numbers: Int32Array
+  /** The segment that is being read. Comparing bytes is cheaper than asking a string again. */
+  readonly codes: Uint8Array
   /** Where each segment starts in the path, and at last where the next one would. */
   readonly starts: Int32Array
   count: number
@@ -90,12 +92,13 @@ export interface SplitPath {
 export const splitPath = (depth: number): SplitPath => ({
   numbers: new Int32Array(depth + 1),
   starts: new Int32Array(depth + 2),
+  codes: new Uint8Array(MAX_PATTERN),
   count: 0,
 })
 
 /** Cuts a canonical path at its slashes and looks its segments up. Linear in the part it reads. */
 export function split(table: SegmentTable, path: string, into: SplitPath): void {
-  const { numbers, starts } = into
+  const { numbers, starts, codes } = into
   const { length } = path
   let count = 0
   let start = 1
@@ -105,10 +108,12 @@ export function split(table: SegmentTable, path: string, into: SplitPath): void 
     for (; at < length; at++) {
       const code = path.charCodeAt(at)
       if (code === SLASH) break
+      // What is longer than any pattern falls off the end, and is not looked up by its length.
+      codes[at - start] = code
       hash = Math.imul(hash ^ code, HASH_PRIME)
     }
     starts[count] = start
-    numbers[count++] = numberAt(table, hash, path, start, at)
+    numbers[count++] = numberOf(table, hash, codes, at - start)
     start = at + 1
   }
   starts[count] = start
@@ -122,8 +127,10 @@ export function isFoldable(
   { numbers, starts, count }: SplitPath,
 ): boolean {
   // No pattern has a literal behind the last segment that was read, but what is there may fold away.
-  const rest = starts[count] ?? 0
-  if (rest < path.length && (path.includes('.', rest) || path.includes('%20', rest))) return true
+  for (let at = starts[count] ?? 0; at < path.length; at++) {
+    const code = path.charCodeAt(at)
+    if (code === DOT || code === PERCENT) return true
+  }
   for (let at = 0; at < count; at++) {
     const number = numbers[at] ?? UNKNOWN
     const isChanged =
@@ -147,27 +154,27 @@ function isFoldableSegment(path: string, start: number, end: number): boolean {
 const HASH_START = 0x811c9dc5 | 0
 const HASH_PRIME = 0x01000193
 const SLASH = 0x2f
+const PERCENT = 0x25
 const DOT = 0x2e
 const ZERO = 0x30
 
-/** The number of the literal at `start` of a path. Runs for each segment: its arguments are no object. */
-function numberAt(
+/** The number of the literal in `codes`. Runs for each segment: its arguments are no object. */
+function numberOf(
   { rows, bytes }: SegmentTable,
   hash: number,
-  path: string,
-  start: number,
-  end: number,
+  codes: Uint8Array,
+  length: number,
 ): number {
   const mask = rows.length / STRIDE - 1
   for (let row = hash & mask; ; row = (row + 1) & mask) {
     const field = row * STRIDE
     const number = (rows[field] ?? 0) - 1
     if (number === UNKNOWN) return UNKNOWN
-    if (rows[field + HASH] !== hash || rows[field + LENGTH] !== end - start) continue
-    const shift = (rows[field + START] ?? 0) - start
-    let at = start
-    while (at < end && path.charCodeAt(at) === bytes[at + shift]) at++
-    if (at === end) return number
+    if (rows[field + HASH] !== hash || rows[field + LENGTH] !== length) continue
+    const start = rows[field + START] ?? 0
+    let at = 0
+    while (at < length && codes[at] === bytes[start + at]) at++
+    if (at === length) return number
   }
 }
 
