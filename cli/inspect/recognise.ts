@@ -81,12 +81,12 @@ function recogniseDerKey(der: Buffer): { form: KeyForm; publicKey: KeyObject } |
 }
 
 function recognisePem(text: string): readonly Recognised[] {
-  const labels = [...text.matchAll(PEM_LABEL)].map(([, label = '']) => label)
-  const found: Recognised[] = labels.flatMap((label) => {
-    const form = pemKeys[label]
-    return form ? [{ kind: 'key', encoding: 'PEM', form, publicKey: pemKey(text, label) }] : []
+  const blocks = pemBlocks(text)
+  const found: Recognised[] = blocks.flatMap((block) => {
+    const form = pemKeys[block.label]
+    return form ? [{ kind: 'key', encoding: 'PEM', form, publicKey: pemKey(block) }] : []
   })
-  if (labels.includes('CERTIFICATE')) {
+  if (blocks.some(({ label }) => label === 'CERTIFICATE')) {
     const certificates = certificatesFromPem(text).map(parseCertificate)
     found.unshift({ kind: 'x509', encoding: 'PEM', certificates })
   }
@@ -94,13 +94,24 @@ function recognisePem(text: string): readonly Recognised[] {
   return found
 }
 
-function pemKey(text: string, label: string): KeyObject | undefined {
+interface PemBlock {
+  readonly label: string
+  /** From its first line up to where the next block begins. */
+  readonly text: string
+}
+
+function pemBlocks(text: string): readonly PemBlock[] {
+  const begun = [...text.matchAll(PEM_LABEL)]
+  return begun.map(({ 1: label = '', index }, at) => ({
+    label,
+    text: text.slice(index, begun[at + 1]?.index),
+  }))
+}
+
+function pemKey({ label, text }: PemBlock): KeyObject | undefined {
   if (label === 'ENCRYPTED PRIVATE KEY') return undefined
-  const end = `-----END ${label}-----`
-  const start = text.indexOf(`-----BEGIN ${label}-----`)
-  const block = text.slice(start, text.indexOf(end, start) + end.length)
   const key = orUndefined(() =>
-    label === 'PUBLIC KEY' ? createPublicKey(block) : createPrivateKey(block),
+    label === 'PUBLIC KEY' ? createPublicKey(text) : createPrivateKey(text),
   )
   if (!key) throw new CliError('CS_USAGE', `the block ${label} does not hold a key`)
   return publicHalf(key)

@@ -161,6 +161,12 @@ describe('keys', () => {
     expect(stdout).toMatch(/belongs to:\s+spiffe:\/\/a\.example\/web/)
   })
 
+  test('tells several keys in one file apart', async () => {
+    const { stdout } = await inspectText(keyPem(web) + keyPem(api), '-o', 'json')
+    const { items } = JSON.parse(stdout) as { items: { public_key_sha256: string }[] }
+    expect(new Set(items.map((item) => item.public_key_sha256)).size).toBe(2)
+  })
+
   test('never prints it, in no form', async () => {
     const jwk = web.privateKey.export({ format: 'jwk' })
     const secrets = [
