@@ -1,6 +1,12 @@
 import { isIP } from 'node:net'
 import type { Metrics } from '../platform/metrics.js'
-import { makeSpiffeId, type PeerVerifier, peerVerifier, type SpiffeId } from '../spiffe/index.js'
+import {
+  makeSpiffeId,
+  type PeerVerifier,
+  peerVerifier,
+  type SpiffeId,
+  type X509Svid,
+} from '../spiffe/index.js'
 import { authorization } from './api/authorization.js'
 import { type CallerBook, callerBook } from './api/caller.js'
 import type { ApiContext, SvidLifetimes } from './api/context.js'
@@ -34,7 +40,7 @@ export interface PartsOptions extends Omit<StateOptions, 'lifetimes'> {
   /** Aborts, with `CS_SHUTTING_DOWN`, when the sentry stops. */
   readonly stopping: AbortSignal
   /** New handshakes are to present it. */
-  readonly onServerIdentity: () => void
+  readonly onServerIdentity: (identity: X509Svid) => void
 }
 
 /** What works inside the sentry, apart from where it listens. */

@@ -10,22 +10,18 @@ import {
   listenOnNetwork,
   type NetworkListener,
 } from './api/network-listener.js'
-import { codeOf } from './api/reply.js'
 import { injectorOf } from './api/servers.js'
 import { defaultRateLimits, type RateLimits } from './api/service-limits.js'
-import { agentTable } from './attestation/agent-record.js'
 import { type LifetimeSettings, settleLifetimes } from './authorities/lifetimes.js'
-import type { AuthoritiesStatus } from './authorities/status.js'
 import { bundleTable, trustBundleOf } from './bundles/bundle-record.js'
 import { followBundles, type HeldBundles } from './bundles/held-bundles.js'
 import { type Closers, closers } from './closers.js'
 import { SentryError } from './errors.js'
-import { type Housekeeping, keepHouse } from './housekeeping.js'
+import { keepHouse } from './housekeeping.js'
 import { buildParts, type Parts } from './parts.js'
 import type { PolicyCompiler } from './policy/compiler.js'
-import { policyTable } from './policy/policy-record.js'
-import { entryTable } from './registration/entry.js'
 import { openState, type SentryState, type StateOptions } from './state.js'
+import { readinessOf, type SentryStatus, statusOf } from './status.js'
 
 /** In seconds; what is left out has a default. */
 export interface SentryLifetimes extends Partial<SvidLifetimes> {
@@ -71,21 +67,6 @@ export interface RunningSentry extends AsyncDisposable {
   close(): Promise<void>
 }
 
-/** Times are milliseconds since 1970. */
-export interface SentryStatus {
-  readonly trustDomain: TrustDomain
-  readonly sequence: number
-  readonly entries: number
-  readonly agents: number
-  readonly bundles: number
-  readonly policies: number
-  /** Agents that are told of changes at once. */
-  readonly following: number
-  readonly connections: number
-  readonly authorities: AuthoritiesStatus
-  readonly serverIdentityExpiresAt: number
-}
-
 const defaultLifetimes: SvidLifetimes = { x509Svid: 3600, jwtSvid: 300, agentSvid: 3600 }
 const defaultLimits: ConnectionLimits = {
   maxConnections: 20_000,
@@ -104,8 +85,6 @@ const noLimits: RateLimits = {
 }
 const ADMIN_CONNECTIONS = 1000
 const GRACE_MS = 5000
-/** Clocks of one machine may be corrected by this much without a word. */
-const CLOCK_TOLERANCE_MS = 5000
 
 /**
  * Starts the sentry; it serves when this resolves. Throws what opening its data folder throws,
@@ -130,54 +109,65 @@ async function start(options: SentryOptions, closing: Closers): Promise<RunningS
   const stopping = new AbortController()
   // Every stream listens to it.
   setMaxListeners(0, stopping.signal)
-  let listener: NetworkListener | undefined
-  followBundles({
-    datastore: state.datastore,
-    held: options.bundles,
-    onLoss: (lost) => void listener?.judgeAgain(lost),
-  })
-  const parts = buildParts({
-    ...options,
-    state,
-    svidLifetimes,
-    names: options.names ?? thisMachine,
-    adminIds: new Set(options.adminIds),
-    rateLimits: options.rateLimits === 'off' ? noLimits : (options.rateLimits ?? defaultRateLimits),
-    stopping: stopping.signal,
-    onServerIdentity: () => listener?.setIdentity(parts.serverIdentity.current()),
-  })
+
+  const live: Live = { network: undefined }
+  const parts = assemble(options, { state, svidLifetimes, live, stopping: stopping.signal })
   await parts.policies.catchUp()
   closing.defer(() => parts.policies.settled())
-
-  const listening = await listen(options, { parts, closing })
-  listener = listening.network
-  const house = keepHouse({
-    ...state,
-    trustDomain,
-    clock,
-    log,
-    reports: parts.reports,
-    metrics: parts.metrics,
-    identities: [parts.serverIdentity, parts.policySigner],
-  })
+  const { admin, network } = await listen(options, { parts, closing })
+  live.network = network
+  const { reports, metrics, serverIdentity, policySigner } = parts
+  const identities = [serverIdentity, policySigner]
+  const house = keepHouse({ ...state, trustDomain, clock, log, reports, metrics, identities })
   closing.defer(() => house.stop())
-  closing.defer(() => stop(options, { parts, listening, stopping }))
+  closing.defer(() => stop(options, { state, parts, listening: { admin, network }, stopping }))
+
   state.audit.record({ type: 'sentry.started.v1', requester: 'local' })
-  const judge = () =>
+  const ready = () =>
     readinessOf({ state, house, stopping: stopping.signal, recordedAt, now: clock.now().getTime() })
-  for (const reason of judge().reasons) log.warn({ reason }, 'sentry started with a problem')
+  for (const reason of ready().reasons) log.warn({ reason }, 'sentry started with a problem')
   const close = () => closing.close()
   return {
     trustDomain,
-    address: listening.network.address,
-    adminSocket: listening.admin.path,
+    address: network.address,
+    adminSocket: admin.path,
     bundle: () => ownBundle(state, trustDomain),
-    ready: judge,
-    status: () =>
-      statusOf({ state, parts, trustDomain, connections: listening.network.connections() }),
+    ready,
+    status: () => statusOf({ state, parts, trustDomain, connections: network.connections() }),
     close,
     [Symbol.asyncDispose]: close,
   }
+}
+
+/** What the parts act on comes to be after them. */
+interface Live {
+  network: NetworkListener | undefined
+}
+
+function assemble(
+  options: SentryOptions,
+  made: {
+    readonly state: SentryState
+    readonly svidLifetimes: SvidLifetimes
+    readonly live: Live
+    readonly stopping: AbortSignal
+  },
+): Parts {
+  const { state, live } = made
+  followBundles({
+    datastore: state.datastore,
+    held: options.bundles,
+    onLoss: (lost) => void live.network?.judgeAgain(lost),
+  })
+  const { rateLimits = defaultRateLimits, names = thisMachine } = options
+  return buildParts({
+    ...options,
+    ...made,
+    names,
+    adminIds: new Set(options.adminIds),
+    rateLimits: rateLimits === 'off' ? noLimits : rateLimits,
+    onServerIdentity: (identity) => live.network?.setIdentity(identity),
+  })
 }
 
 /** Leaves out nothing that a leaf may need: throws later, with the number, when an authority cannot hold it. */
@@ -235,75 +225,24 @@ async function listen(
 async function stop(
   { clock, graceMs = GRACE_MS }: SentryOptions,
   running: {
+    readonly state: SentryState
     readonly parts: Parts
     readonly listening: Listening
     readonly stopping: AbortController
   },
 ): Promise<void> {
-  const { parts, listening, stopping } = running
+  const { state, parts, listening, stopping } = running
   listening.network.stop()
   listening.admin.stop()
   const reason = new SentryError('CS_SHUTTING_DOWN', 'the sentry is stopping')
   stopping.abort(reason)
   parts.hub.close(reason)
   await parts.servers.shutDown({ clock, graceMs })
-}
-
-function readinessOf(options: {
-  readonly state: SentryState
-  readonly house: Housekeeping
-  readonly stopping: AbortSignal
-  readonly recordedAt: number
-  readonly now: number
-}): Readiness {
-  const { state, house, stopping, recordedAt, now } = options
-  const fatal = [...(stopping.aborted ? ['CS_SHUTTING_DOWN'] : []), ...signerProblem(state)]
-  const failure = state.datastore.failure()
-  const behind = recordedAt - now
-  const notices = [
-    ...(failure ? [`${failure.code}: ${failure.message}`] : []),
-    ...(behind > CLOCK_TOLERANCE_MS
-      ? [`CS_CLOCK_WENT_BACK: at least ${Math.ceil(behind / 1000)} s behind the last record`]
-      : []),
-    ...house.failures(),
-  ]
-  // A datastore that cannot be written keeps nobody from being issued to.
-  return { ready: fatal.length === 0, reasons: [...fatal, ...notices] }
-}
-
-function signerProblem({ authorities }: SentryState): readonly string[] {
-  try {
-    authorities.x509Signer()
-    return []
-  } catch (error) {
-    return [`${codeOf(error)}: ${(error as Error).message}`]
-  }
+  state.audit.record({ type: 'sentry.stopped.v1', requester: 'local' })
 }
 
 function ownBundle({ datastore }: SentryState, trustDomain: TrustDomain): TrustBundle {
   const record = datastore.view(bundleTable).get(trustDomain)
   if (!record) throw new SentryError('CS_INTERNAL', 'there is no bundle of the own trust domain')
   return trustBundleOf(record)
-}
-
-function statusOf(options: {
-  readonly state: SentryState
-  readonly parts: Parts
-  readonly trustDomain: TrustDomain
-  readonly connections: number
-}): SentryStatus {
-  const { state, parts, trustDomain, connections } = options
-  const { datastore, authorities } = state
-  return {
-    trustDomain,
-    sequence: datastore.sequence,
-    entries: datastore.view(entryTable).size,
-    agents: datastore.view(agentTable).size,
-    bundles: datastore.view(bundleTable).size,
-    policies: datastore.view(policyTable).size,
-    following: parts.hub.size,
-    connections,
-    authorities: authorities.status(),
-    serverIdentityExpiresAt: parts.serverIdentity.current().chain[0].notAfter,
-  }
 }
