@@ -38,6 +38,8 @@ export interface X509Keeper {
 const MAX_BATCH = 500
 const CALL_RETRY = { firstMs: 1_000, maxMs: 30_000 }
 const ITEM_RETRY = { firstMs: 2_000, maxMs: 300_000 }
+/** When so many calls for a single SVID have failed in a row, it is not those that are at fault. */
+const MAX_ALONE = 3
 
 interface ItemTrouble {
   readonly entry: HeldEntry
@@ -56,6 +58,7 @@ export function x509Keeper(options: X509KeeperOptions): X509Keeper {
   /** The last call failed as a whole; the next waits. */
   let callTrouble: { readonly error: Error; readonly retryAt: number } | undefined
   let batchSize = MAX_BATCH
+  let failedAlone = 0
   const now = () => clock.now().getTime()
 
   return {
@@ -97,6 +100,7 @@ export function x509Keeper(options: X509KeeperOptions): X509Keeper {
       await issueAll(batch, signal)
       batchSize = Math.min(MAX_BATCH, batchSize * 2)
       callTrouble = undefined
+      failedAlone = 0
       callRetry.reset()
     } catch (error) {
       if (!signal.aborted) callFailed(batch, error as Error)
@@ -151,6 +155,8 @@ export function x509Keeper(options: X509KeeperOptions): X509Keeper {
     const [only, ...others] = batch
     if (only && others.length === 0 && !outage) {
       itemFailed(only, new AgentError('CS_ISSUANCE_REFUSED', error.message, { cause: error }))
+      failedAlone += 1
+      if (failedAlone >= MAX_ALONE) callTrouble = { error, retryAt: now() + callRetry.nextMs() }
       return
     }
     batchSize = Math.max(1, Math.floor(batch.length / 2))

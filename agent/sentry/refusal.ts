@@ -36,10 +36,10 @@ export function refusalOf(error: unknown): Error {
   return new AgentError('CS_SENTRY_UNAVAILABLE', callFailure(error), { cause: error })
 }
 
-/** The status of the call that an error came of, if it came of one. */
+/** The status of the call that an error came of, through whatever was made of it; undefined if it came of none. */
 export function statusOf(error: unknown): status | undefined {
-  const cause = error instanceof AgentError ? error.cause : error
-  return isServiceError(cause) ? cause.code : undefined
+  if (error instanceof AgentError) return statusOf(error.cause)
+  return isServiceError(error) ? error.code : undefined
 }
 
 const outages: ReadonlySet<status | undefined> = new Set([

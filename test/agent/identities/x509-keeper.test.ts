@@ -1,6 +1,10 @@
+import { Metadata, status } from '@grpc/grpc-js'
 import { describe, expect, test } from 'vitest'
 import { AgentError } from '../../../agent/errors.js'
 import { expiryOf } from '../../../agent/identities/renewal.js'
+import { issuerOn } from '../../../agent/sentry/issuer.js'
+import { sentryLine } from '../../../agent/sentry/line.js'
+import { refusalOf } from '../../../agent/sentry/refusal.js'
 import { testAuthority } from '../../support/authority.js'
 import { until } from '../../support/until.js'
 import { heldBundle, heldEntry } from '../held-values.js'
@@ -11,9 +15,16 @@ const orders = heldEntry({ id: 'orders', path: '/orders' })
 const many = (count: number) =>
   Array.from({ length: count }, (_, at) => heldEntry({ id: `e${at}`, path: `/e${at}` }))
 const unavailable = () => new AgentError('CS_SENTRY_UNAVAILABLE', 'no sentry answers')
-const refused = () => {
-  const cause = Object.assign(new Error('no'), { code: 3, details: 'no', metadata: {} })
-  return new AgentError('CS_SENTRY_UNAVAILABLE', 'sentry answered INVALID_ARGUMENT', { cause })
+/** What the issuer makes of a sentry that answers a whole call with this status. */
+const answered = (code: status) => {
+  const cause = Object.assign(new Error('no'), { code, details: 'no', metadata: new Metadata() })
+  const line = {
+    ...sentryLine(),
+    whenOpen: async () => ({ call: async () => Promise.reject(refusalOf(cause)) }) as never,
+  }
+  return issuerOn(line, { onRefused: () => {} })
+    .x509Svids([], never)
+    .catch((error: Error) => error) as Promise<Error>
 }
 const never = new AbortController().signal
 
@@ -171,15 +182,36 @@ describe('failure', () => {
     await k.until(() => k.identities.status().x509Svids === 1)
   })
 
-  test('a request that makes its whole call fail is found by halving and put aside', async () => {
+  test.each([status.INVALID_ARGUMENT, status.NOT_FOUND, status.PERMISSION_DENIED, status.INTERNAL])(
+    'a request that makes its whole call fail with status %i is found by halving and put aside',
+    async (code) => {
+      await using k = kept()
+      const refusal = await answered(code)
+      k.issuer.failCalls((ids) => (ids.includes('e5') ? refusal : undefined))
+      k.tell({ full: true, entries: many(16) })
+      await k.until(() => k.identities.status().x509Svids === 15)
+      await expect(
+        k.identities.whenX509Svid(heldEntry({ id: 'e5', path: '/e5' }), never),
+      ).rejects.toMatchObject({ code: 'CS_ISSUANCE_REFUSED' })
+      expect(k.issuer.batches.map(({ length }) => length).slice(0, 2)).toEqual([16, 8])
+    },
+  )
+
+  test('a sentry that fails whatever it is asked for is not asked for every SVID at once', async () => {
     await using k = kept()
-    k.issuer.failCalls((ids) => (ids.includes('e5') ? refused() : undefined))
-    k.tell({ full: true, entries: many(16) })
-    await k.until(() => k.identities.status().x509Svids === 15)
-    await expect(
-      k.identities.whenX509Svid(heldEntry({ id: 'e5', path: '/e5' }), never),
-    ).rejects.toMatchObject({ code: 'CS_ISSUANCE_REFUSED' })
-    expect(k.issuer.batches.map(({ length }) => length).slice(0, 2)).toEqual([16, 8])
+    const refusal = await answered(status.INTERNAL)
+    k.issuer.failCalls(() => refusal)
+    k.tell({ full: true, entries: many(64) })
+    await k.log.until(() => refusedOnes() >= 3)
+    for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve))
+    expect(refusedOnes()).toBe(3)
+    k.issuer.failCalls(undefined)
+    await k.clock.advance(60_000)
+    await k.until(() => k.identities.status().x509Svids === 64)
+
+    function refusedOnes(): number {
+      return k.log.lines.filter(({ message }) => message === 'no SVID for an entry').length
+    }
   })
 
   test('batches halve while the sentry fails and grow again when it answers', async () => {
