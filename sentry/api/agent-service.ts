@@ -29,6 +29,7 @@ import { agentFilter } from './agent-list.js'
 import { attestAgent } from './attest.js'
 import { nameOf } from './caller.js'
 import { type ApiContext, agentIdOf } from './context.js'
+import { assertNothingElse } from './csr-names.js'
 import type { CallContext, ServerCalls } from './server-calls.js'
 import { agentToWire, svidToWire } from './wire/agent.js'
 import { pageOf } from './wire/page.js'
@@ -91,6 +92,7 @@ async function renewAgent(
   if (!params) throw invalid('params cannot be nil')
   if (params.csr.length === 0) throw invalid('missing CSR')
   const key = prefixed('failed to parse CSR', () => proveKeyPossession(params.csr))
+  assertNothingElse(params.csr, { id, dnsNames: [] })
 
   let svid: IssuedX509 | undefined
   const issue = () => {

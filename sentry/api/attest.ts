@@ -10,6 +10,7 @@ import { SentryError } from '../errors.js'
 import type { IssuedX509 } from '../issue.js'
 import { nameOf } from './caller.js'
 import type { ApiContext } from './context.js'
+import { assertNothingElse } from './csr-names.js'
 import { within } from './deadline.js'
 import { codeOf } from './reply.js'
 import type { Conversation } from './server-calls.js'
@@ -75,6 +76,7 @@ async function enrol(
 ): Promise<IssuedX509> {
   const { agentId: id } = node
   const key = prefixed('failed to parse CSR', () => proveKeyPossession(evidence.csr))
+  assertNothingElse(evidence.csr, { id, dnsNames: [] })
   let svid: IssuedX509 | undefined
   await datastore.write((draft) => {
     recordAttestation(draft, {

@@ -3,6 +3,7 @@ import {
   contextTag,
   type DerElement,
   expectTag,
+  oid,
   onlyChild,
   readElement,
   readOctetString,
@@ -11,11 +12,13 @@ import {
   sequenceItems,
   tags,
 } from '../../spiffe/asn1/index.js'
-import { SpiffeError } from '../../spiffe/index.js'
+import { SpiffeError, type SpiffeId } from '../../spiffe/index.js'
 import { SentryError } from '../errors.js'
 
 const EXTENSION_REQUEST = '1.2.840.113549.1.9.14'
 const SUBJECT_ALT_NAME = '2.5.29.17'
+/** How that identifier stands in DER. A request without these bytes asks for no name. */
+const SUBJECT_ALT_NAME_DER = Buffer.from(oid(SUBJECT_ALT_NAME))
 /** GeneralName, RFC 5280 §4.2.1.6. */
 const DNS_NAME = contextTag(2, 'primitive')
 const URI = contextTag(6, 'primitive')
@@ -23,6 +26,35 @@ const URI = contextTag(6, 'primitive')
 export interface RequestedNames {
   readonly uri: string
   readonly dnsNames: readonly string[]
+}
+
+/**
+ * What an SVID says comes from an entry. A request that asks for something else has been mixed up or
+ * tampered with: it is refused, and not overruled in silence (SPIFFE-ID §4.1.2). Throws
+ * `CS_CSR_MALFORMED`, `CS_REQUEST_INVALID`.
+ */
+export function assertNothingElse(
+  csr: Uint8Array,
+  granted: { readonly id: SpiffeId; readonly dnsNames: readonly string[] },
+): void {
+  const bytes = Buffer.from(csr.buffer, csr.byteOffset, csr.byteLength)
+  if (!bytes.includes(SUBJECT_ALT_NAME_DER)) return
+  const other = subjectAltNamesIn(csr).find((name) => !isGranted(name, granted))
+  if (other) throw invalid('CSR asks for a name that is not the one of its SVID')
+}
+
+function isGranted(
+  name: DerElement,
+  { id, dnsNames }: { readonly id: SpiffeId; readonly dnsNames: readonly string[] },
+): boolean {
+  switch (name.tag) {
+    case URI:
+      return readVisibleText(name) === id
+    case DNS_NAME:
+      return dnsNames.includes(readVisibleText(name))
+    default:
+      return false
+  }
 }
 
 /**

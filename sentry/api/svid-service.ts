@@ -20,7 +20,7 @@ import { workloadId } from '../registration/entry-rules.js'
 import { turns } from '../turns.js'
 import { nameOf } from './caller.js'
 import { type ApiContext, agentIdOf } from './context.js'
-import { requestedNames } from './csr-names.js'
+import { assertNothingElse, requestedNames } from './csr-names.js'
 import type { CallContext, ServerCalls } from './server-calls.js'
 import { svidToWire } from './wire/agent.js'
 import { okStatus, refusedStatus } from './wire/batch.js'
@@ -81,6 +81,7 @@ function newX509Svid(
     malformed: 'malformed CSR',
     notProven: 'invalid CSR signature',
   })
+  assertNothingElse(item.csr, { id: entry.spiffeId, dnsNames: entry.dnsNames })
   const svid = pipeline.x509({
     key,
     id: entry.spiffeId,

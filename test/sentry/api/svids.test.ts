@@ -186,6 +186,27 @@ function namedCsr(...names: Uint8Array[]): Uint8Array {
   return makeCsr({ keys: ecKeys(), attributes })
 }
 
+test.each([
+  ['the ID of its entry', [name(URI, 'spiffe://prod.example/app')], 0],
+  ['a DNS name of its entry', [name(DNS, 'app.shop.svc')], 0],
+  ['another ID', [name(URI, 'spiffe://prod.example/admin')], status.INVALID_ARGUMENT],
+  ['an ID of another trust domain', [name(URI, 'spiffe://other.example/app')], 3],
+  [
+    'the right ID and another',
+    [name(URI, 'spiffe://prod.example/app'), name(URI, 'spiffe://prod.example/b')],
+    3,
+  ],
+  ['a DNS name that its entry does not have', [name(DNS, 'db.shop.svc')], 3],
+  ['an e-mail address', [name(1, 'root@prod.example')], 3],
+])('a request that asks for %s is judged by its entry (ID-41, ID-42)', async (_, names, code) => {
+  await using test = await testSentry()
+  const agent = await test.attest()
+  await register(test, agent, { id: 'app', dnsNames: ['app.shop.svc'] })
+  const params = [{ entryId: 'app', csr: namedCsr(...names) }]
+  const { results } = await ask(test.remote(SVIDClient, agent.svid), 'batchNewX509Svid', { params })
+  expect(results[0]?.status?.code).toBe(code)
+})
+
 test('minting takes ID and names from the request of an administrator', async () => {
   await using test = await testSentry()
   const client = test.local(SVIDClient)
