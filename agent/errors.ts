@@ -99,7 +99,7 @@ export const agentReasons = {
   },
   CS_CALLER_CHANGED: {
     severity: 'warning',
-    what: 'The process at the other end of a stream has become another program, so the stream was ended.',
+    what: 'The process that opened the connection runs another program now, which gets nothing through it.',
     todo: 'Let the new program open a connection of its own.',
   },
   CS_ATTESTORS_FAILED: {

@@ -21,8 +21,9 @@ export interface Caller {
   readonly uid: number
   readonly heldBy: ProcessHandle['origin']
   /**
-   * Looks at the process anew. Throws `CS_CALLER_NOT_ATTESTED` when it has ended or is no longer what
-   * it was when it connected, `CS_ATTESTORS_FAILED`, or the signal's reason.
+   * Looks at the process anew. Throws `CS_CALLER_NOT_ATTESTED` when it has ended or has other rights than
+   * when it connected, `CS_CALLER_CHANGED` when it runs another binary, `CS_ATTESTORS_FAILED`, or the
+   * signal's reason.
    */
   attest(signal: AbortSignal): Promise<AttestedCaller>
   close(): void
@@ -93,7 +94,7 @@ interface HeldCaller extends AttestationOptions {
 
 function heldCaller(held: HeldCaller): Caller {
   const { process, handle, credentials } = held
-  const { startTime } = process.stat()
+  const first = { startTime: process.stat().startTime, file: process.binary()?.file }
   const closed = new AbortController()
   let looking: Promise<AttestedCaller> | undefined
   return {
@@ -103,7 +104,7 @@ function heldCaller(held: HeldCaller): Caller {
     async attest(signal) {
       signal.throwIfAborted()
       // Its last look at the process is yet to come, so it answers also who asks only now.
-      looking ??= lookAt(held, startTime, closed.signal).finally(() => {
+      looking ??= lookAt(held, first, closed.signal).finally(() => {
         looking = undefined
       })
       const attested = await looking
@@ -118,35 +119,43 @@ function heldCaller(held: HeldCaller): Caller {
   }
 }
 
+/** Of the process as it was when its connection was accepted. */
+interface FirstSeen {
+  readonly startTime: bigint
+  /** The binary. Whoever got the connection from the process must not speak for what it runs later. */
+  readonly file: string | undefined
+}
+
 async function lookAt(
   held: HeldCaller,
-  startTime: bigint,
+  first: FirstSeen,
   signal: AbortSignal,
 ): Promise<AttestedCaller> {
   const { process, handle, credentials, selectors } = held
   if (handle.hasExited()) throw refused('process has ended')
-  const facts = { ...credentials, startTime, binary: process.binary() }
+  const facts = { ...credentials, startTime: first.startTime, binary: process.binary() }
   const found = await askAll(held, { facts, process, signal })
-  assertStillSo(facts, held)
+  assertStillSo(facts, first, held)
   const all = [...selectors, ...found]
   return { facts, selectors: all, key: keyOf(all) }
 }
 
 /** Whether it is still the process that connected, with the rights it had then, running the same file. */
-function assertStillSo(facts: ProcessFacts, { process, handle }: HeldCaller): void {
+function assertStillSo(
+  facts: ProcessFacts,
+  first: FirstSeen,
+  { process, handle }: HeldCaller,
+): void {
   const { state, startTime } = process.stat()
   const ids = process.status()
   const binary = process.binary()
   // Asked last: had the process ended before, nothing read above would be about it.
   if (handle.hasExited() || state === 'Z' || state === 'X') throw refused('process has ended')
-  if (startTime !== facts.startTime) throw refused('pid belongs to another process now')
+  if (startTime !== first.startTime) throw refused('pid belongs to another process now')
   if (!sameIds(ids, facts)) throw refused('process has changed its user or groups')
-  if (binary?.file !== facts.binary?.file) throw refused('process has executed another binary')
-}
-
-/** Whether two looks at one process saw it run the same file under the same user and groups. */
-export function sameProgram(a: ProcessFacts, b: ProcessFacts): boolean {
-  return a.binary?.file === b.binary?.file && a.startTime === b.startTime && sameIds(a, b)
+  if (facts.binary?.file !== first.file || binary?.file !== first.file) {
+    throw new AgentError('CS_CALLER_CHANGED', 'process has executed another binary')
+  }
 }
 
 type Ids = Pick<PeerCredentials, 'uid' | 'gid' | 'groups'>

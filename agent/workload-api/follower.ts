@@ -1,6 +1,6 @@
 import type { Clock } from '../../platform/clock.js'
 import type { Log, LogFields } from '../../platform/log.js'
-import { type AttestedCaller, sameProgram } from '../attestation/caller.js'
+import type { AttestedCaller } from '../attestation/caller.js'
 import { AgentError } from '../errors.js'
 import { whoOf } from './calls.js'
 import type { Connection } from './connections.js'
@@ -49,18 +49,23 @@ const CHANGED = new Error('state has changed')
 export function follower(options: FollowerOptions): Follower {
   const { rpc, connection, view, sink, log } = options
   const who = { rpc, ...whoOf(connection) }
-  const caller = steadyCaller(options)
+  /** As the caller was when it was last looked at. */
+  let last: AttestedCaller | undefined
   let sent: { readonly key: string; readonly bytes: Buffer } | undefined
   let waiting: AbortController | undefined
   let delivering = false
   let again = false
 
+  const attest = async () => {
+    last = await connection.caller.attest(sink.over)
+    return last
+  }
   const isComplete = ({ message, missing }: View) =>
     missing.length === 0 || (message !== undefined && sent !== undefined)
   const completed = async () => {
     using wait = patience({ ...options, over: sink.over })
     for (;;) {
-      const seen = view(await caller.attest())
+      const seen = view(await attest())
       if (isComplete(seen) || wait.lost()) return seen
       waiting = new AbortController()
       await wait.wait(seen.missing, waiting.signal)
@@ -68,7 +73,7 @@ export function follower(options: FollowerOptions): Follower {
     }
   }
   const current = async () => {
-    const seen = view(await caller.attest())
+    const seen = view(await attest())
     return isComplete(seen) ? seen : completed()
   }
   const deliverOnce = async () => {
@@ -113,7 +118,6 @@ export function follower(options: FollowerOptions): Follower {
       }
     },
     standing() {
-      const last = caller.last()
       if (!last || !sent) return 'stale'
       try {
         const { message } = view(last)
@@ -122,30 +126,6 @@ export function follower(options: FollowerOptions): Follower {
       } catch {
         return 'refused'
       }
-    },
-  }
-}
-
-interface SteadyCaller {
-  /** Throws `CS_CALLER_CHANGED` when it is not the program that opened the stream. */
-  attest(): Promise<AttestedCaller>
-  /** As it was when it was last looked at. */
-  last(): AttestedCaller | undefined
-}
-
-function steadyCaller({ connection, sink }: FollowerOptions): SteadyCaller {
-  let first: AttestedCaller | undefined
-  let last: AttestedCaller | undefined
-  return {
-    last: () => last,
-    async attest() {
-      const caller = await connection.caller.attest(sink.over)
-      first ??= caller
-      if (!sameProgram(first.facts, caller.facts)) {
-        throw new AgentError('CS_CALLER_CHANGED', 'process runs another program now')
-      }
-      last = caller
-      return caller
     },
   }
 }

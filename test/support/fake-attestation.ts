@@ -30,6 +30,7 @@ export function fakeAttestation(first: readonly string[] = ['unix:uid:1000']): F
   const callerWith = (own: readonly Selector[]): Caller => {
     held += 1
     let open = true
+    const first = binary
     return {
       pid: 4711,
       uid: 1000,
@@ -39,6 +40,8 @@ export function fakeAttestation(first: readonly string[] = ['unix:uid:1000']): F
         await wait
         signal.throwIfAborted()
         if (gone || !open) throw new AgentError('CS_CALLER_NOT_ATTESTED', 'process has ended')
+        if (binary !== first)
+          throw new AgentError('CS_CALLER_CHANGED', 'process runs another binary')
         return attested([...own, ...shown.map(selectorOf)], binary)
       },
       close() {
