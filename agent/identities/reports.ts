@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { SnapshotReport } from '../../proto/gen/countersign/policy/v1/policy.js'
 import { changeListeners, type Listen } from './listeners.js'
 
@@ -6,7 +7,7 @@ export interface Reports {
   all(): readonly SnapshotReport[]
   report(report: SnapshotReport): void
   forget(target: string, instance: string): void
-  /** Called once for all reports that come in the same turn. */
+  /** Called once for all reports that come in the same turn, if they say anything new. */
   readonly onReport: Listen
 }
 
@@ -25,7 +26,9 @@ export function snapshotReports(onError: (error: unknown) => void): Reports {
   return {
     all: () => [...byProxy.values()],
     report(report) {
-      byProxy.set(keyOf(report.target, report.instance), report)
+      const key = keyOf(report.target, report.instance)
+      if (isDeepStrictEqual(byProxy.get(key), report)) return
+      byProxy.set(key, report)
       announce()
     },
     forget(target, instance) {

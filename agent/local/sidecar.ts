@@ -62,6 +62,8 @@ interface Followed {
   readonly target: SpiffeId
   readonly instance: string
   readonly stream: Follower
+  /** Whether no later stream speaks for the instance. */
+  readonly speaks: () => boolean
 }
 
 function policyStream(options: PolicyStreamOptions) {
@@ -75,7 +77,9 @@ function policyStream(options: PolicyStreamOptions) {
       followed = start(step.value, caller, options)
     } else if (step?.$case === 'report' && followed) {
       assertEntitled(followed.target, caller, options)
-      identities.report(checkedReport(step.value, followed))
+      const report = checkedReport(step.value, followed)
+      // What a stream reports is forgotten when it ends, but only if it is the one that speaks.
+      if (followed.speaks()) identities.report(report)
     } else {
       throw malformed('stream must begin with one start, and only reports may follow')
     }
@@ -111,12 +115,13 @@ function start(
   })
   const key = JSON.stringify([target, instance])
   reporters.set(key, stream)
+  const speaks = () => reporters.get(key) === stream
   stream.over.addEventListener('abort', () => {
-    if (reporters.get(key) !== stream) return
+    if (!speaks()) return
     reporters.delete(key)
     identities.forgetReport(target, instance)
   })
-  return { target, instance, stream }
+  return { target, instance, stream, speaks }
 }
 
 function targetOf(

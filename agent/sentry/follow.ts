@@ -39,10 +39,14 @@ export function follow(
   return new Promise((resolve, reject) => {
     signal.throwIfAborted()
     const call = connection.updates.follow()
+    let owed = false
     const send = (message: FollowRequest) => {
       if (call.writable) call.write(message)
     }
     const acknowledge = () => {
+      // While the sentry is slow to read, nothing is stored up for it: it gets the latest, once it can.
+      owed = call.writableNeedDrain
+      if (owed) return
       const { sequence, bundleSequence, reports } = options.acknowledgement()
       const value = { sequence, bundleSequence, reports: [...reports] }
       send({ step: { $case: 'acknowledgement', value } })
@@ -58,6 +62,9 @@ export function follow(
       else resolve()
     }
     call.on('metadata', connection.observe)
+    call.on('drain', () => {
+      if (owed) acknowledge()
+    })
     call.on('error', (error: ServiceError) => end(error))
     call.on('end', () => end())
     call.on('data', (message: FollowResponse) => {

@@ -187,6 +187,22 @@ describe('reports of a sidecar', () => {
     expect(identities.forgotten).toEqual([[orders, 'one']])
   })
 
+  test('of an older stream of the same instance are not taken, also after the newer one has ended', async () => {
+    const identities = fakeIdentities({ entries })
+    await using endpoint = await testEndpoint({ identities, attestation: fakeAttestation() })
+    const [older, newer] = [follow(endpoint), follow(endpoint)]
+    older.start(orders)
+    await older.next()
+    newer.start(orders)
+    await newer.next()
+    newer.cancel()
+    await until(() => identities.forgotten.length === 1)
+    older.report(report())
+    older.report(report({ target: shop }))
+    expect(await older.ended).toEqual(malformed)
+    expect(identities.reports).toEqual([])
+  })
+
   test('may end while the stream goes on', async () => {
     const identities = fakeIdentities({ entries })
     await using endpoint = await testEndpoint({ identities, attestation: fakeAttestation() })
