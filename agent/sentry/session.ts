@@ -94,6 +94,7 @@ export function sentrySession(options: SessionOptions): Session {
       }
     }
     line.failed(signal.reason as Error)
+    successor?.close()
   }
 
   /** One connection, from its beginning to its end. */

@@ -19,6 +19,8 @@ const MAX_PATH_BYTES = 107
 const BACKLOG = 4096
 const WRITABLE_BY_ALL = 0o002
 const STICKY = 0o1000
+/** Folders on the way to that of the socket. */
+const ENTERED_BY_ALL = 0o755
 
 /**
  * Listens at a path in the file system. What a dead process has left there is removed, what a live one
@@ -57,14 +59,27 @@ async function prepareFolder({ path, folderMode }: SocketPlace): Promise<void> {
 
 async function folderStat(folder: string, mode: number) {
   try {
-    const made = await mkdir(folder, { recursive: true })
-    // The process's umask may have taken bits away that callers need to reach the socket.
-    if (made !== undefined) await chmod(folder, mode)
+    await makeFolder(folder, mode)
     return await stat(folder)
   } catch (error) {
     const message = `folder ${folder} cannot be used: ${systemCode(error)}`
     throw new PlatformError('CS_FOLDER_UNUSABLE', message, { cause: error })
   }
+}
+
+/** Not by mkdir's own `recursive`, which never ends below /proc and leaves the folders between to the umask. */
+async function makeFolder(folder: string, mode: number): Promise<void> {
+  try {
+    await mkdir(folder, mode)
+  } catch (error) {
+    const code = systemCode(error)
+    if (code === 'EEXIST') return
+    if (code !== 'ENOENT' || dirname(folder) === folder) throw error
+    await makeFolder(dirname(folder), ENTERED_BY_ALL)
+    await mkdir(folder, mode)
+  }
+  // The process's umask may have taken bits away that callers need to reach the socket.
+  await chmod(folder, mode)
 }
 
 /** False when something is at the path already. */

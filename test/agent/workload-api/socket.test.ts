@@ -43,12 +43,13 @@ describe('a socket', () => {
   test('WE-1 is open to everybody in a folder that everybody may enter', async () => {
     const umask = process.umask(0o077)
     try {
-      await listen(dir.file('public/agent.sock'))
+      await listen(dir.file('run/public/agent.sock'))
     } finally {
       process.umask(umask)
     }
-    expect(await modeOf(dir.file('public/agent.sock'))).toBe(0o777)
-    expect(await modeOf(dir.file('public'))).toBe(0o755)
+    expect(await modeOf(dir.file('run/public/agent.sock'))).toBe(0o777)
+    expect(await modeOf(dir.file('run/public'))).toBe(0o755)
+    expect(await modeOf(dir.file('run'))).toBe(0o755)
     expect(process.umask()).toBe(umask)
   })
 
@@ -130,6 +131,12 @@ describe('a socket', () => {
     await mkdir(dirname(path))
     await prepare(path)
     await expect(listen(path)).rejects.toMatchObject({ code })
+  })
+
+  test('is refused below /proc, where no folder can be made and none says so', async () => {
+    await expect(listen('/proc/countersign/agent/agent.sock')).rejects.toMatchObject({
+      code: 'CS_FOLDER_UNUSABLE',
+    })
   })
 
   test('is allowed in a folder that everyone may write to, if only owners may remove: as /tmp', async () => {
