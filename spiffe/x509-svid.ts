@@ -1,4 +1,4 @@
-import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto'
+import { createPrivateKey, type KeyObject, sign, verify } from 'node:crypto'
 import { SpiffeError } from './errors.js'
 import type { SpiffeId } from './id.js'
 import type { Certificate } from './x509-certificate.js'
@@ -42,10 +42,23 @@ export function parseX509Svid({ chain, privateKeyDer, hint }: X509SvidParts): X5
   const id = assertLeafProfile(leaf)
   intermediates.forEach(assertSigningCertificate)
   const privateKey = readPrivateKey(privateKeyDer)
-  if (!createPublicKey(privateKey).equals(leaf.publicKey)) {
+  if (!belongTogether(privateKey, leaf.publicKey)) {
     throw invalid('private key does not belong to the leaf')
   }
   return { id, chain: [leaf, ...intermediates], privateKey, ...(hint ? { hint } : {}) }
+}
+
+/** Any text would do: what is signed here leaves this function never. */
+const PROOF = Buffer.from('countersign: this key belongs to this certificate')
+
+/** Shown by signing: PKCS#8 may state a public key of its own, which says nothing about the private part. */
+function belongTogether(privateKey: KeyObject, publicKey: KeyObject): boolean {
+  const hash = privateKey.asymmetricKeyType === 'ed25519' ? null : 'sha256'
+  try {
+    return verify(hash, PROOF, publicKey, sign(hash, PROOF, privateKey))
+  } catch {
+    return false
+  }
 }
 
 function assertSigningCertificate(certificate: Certificate): void {

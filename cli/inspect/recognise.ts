@@ -74,8 +74,8 @@ function recogniseDerKey(der: Buffer): { form: KeyForm; publicKey: KeyObject } |
     ['public', () => createPublicKey({ key: der, format: 'der', type: 'spki' })],
   ] as const
   for (const [form, read] of attempts) {
-    const key = orUndefined(read)
-    if (key) return { form, publicKey: publicHalf(key) }
+    const publicKey = orUndefined(() => publicHalf(read()))
+    if (publicKey) return { form, publicKey }
   }
   return undefined
 }
@@ -111,10 +111,10 @@ function pemBlocks(text: string): readonly PemBlock[] {
 function pemKey({ label, text }: PemBlock): KeyObject | undefined {
   if (label === 'ENCRYPTED PRIVATE KEY') return undefined
   const key = orUndefined(() =>
-    label === 'PUBLIC KEY' ? createPublicKey(text) : createPrivateKey(text),
+    publicHalf(label === 'PUBLIC KEY' ? createPublicKey(text) : createPrivateKey(text)),
   )
   if (!key) throw new CliError('CS_USAGE', `the block ${label} does not hold a key`)
-  return publicHalf(key)
+  return key
 }
 
 function recogniseBundle(bytes: Uint8Array): Recognised {
@@ -130,7 +130,15 @@ function recogniseBundle(bytes: Uint8Array): Recognised {
   return { kind: 'bundle', bundle: { ...bundle, jwtAuthorities }, notes }
 }
 
-const publicHalf = (key: KeyObject) => (key.type === 'private' ? createPublicKey(key) : key)
+/** Read anew from its bytes: Node ends the process when it is asked for details of some damaged private keys. */
+function publicHalf(key: KeyObject): KeyObject {
+  const half = key.type === 'private' ? createPublicKey(key) : key
+  return createPublicKey({
+    key: half.export({ type: 'spki', format: 'der' }),
+    type: 'spki',
+    format: 'der',
+  })
+}
 
 function orUndefined<T>(read: () => T): T | undefined {
   try {

@@ -161,6 +161,15 @@ describe('keys', () => {
     expect(stdout).toMatch(/belongs to:\s+spiffe:\/\/a\.example\/web/)
   })
 
+  test('survives a key on whose details Node gives up', async () => {
+    const der = web.privateKey.export({ type: 'pkcs8', format: 'der' })
+    // The length of the private part: it then holds more octets than its curve.
+    der[35] = 102
+    const { exit, stdout, stderr } = await inspect(['-'], { stdin: der })
+    expect([0, 2]).toContain(exit)
+    expect(stdout + stderr).not.toContain('CS_INTERNAL')
+  })
+
   test('tells several keys in one file apart', async () => {
     const { stdout } = await inspectText(keyPem(web) + keyPem(api), '-o', 'json')
     const { items } = JSON.parse(stdout) as { items: { public_key_sha256: string }[] }

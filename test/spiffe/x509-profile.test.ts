@@ -52,6 +52,23 @@ test('X509-1 says how many URI names there are', () => {
 
 const key = () => pkcs8Of(keys('leaf').privateKey)
 
+/** With another octet in its place: the private part of a P-256 key has its length at 35 and is 32 octets long. */
+function changed(pkcs8: Uint8Array, { at, to }: { at: number; to: number }): Uint8Array {
+  pkcs8[at] = pkcs8[at] === to ? to + 1 : to
+  return pkcs8
+}
+
+test.each(['P-256', 'P-384', 'P-521', 'rsa-2048', 'ed25519'] as const)(
+  'knows the key that belongs to a leaf: %s',
+  (kind) => {
+    const { privateKey } = keys('leaf', kind)
+    const chain = [leaf({ keys: keys('leaf', kind) }), issuer()]
+    expect(codeOf(() => parseX509Svid({ chain, privateKeyDer: pkcs8Of(privateKey) }))).toBe(
+      'accepted',
+    )
+  },
+)
+
 test('puts an SVID together', () => {
   const svid = parseX509Svid({ chain: [leaf(), issuer()], privateKeyDer: key(), hint: 'internal' })
   expect([svid.id, svid.hint, svid.chain.length]).toEqual([ID, 'internal', 2])
@@ -104,6 +121,16 @@ test.each([
     'CS_X509_SVID_INVALID',
   ],
   ['no key', () => ({ privateKeyDer: new Uint8Array() }), 'CS_X509_SVID_INVALID'],
+  [
+    'the key of another beside which the right public key stands',
+    () => ({ privateKeyDer: changed(key(), { at: 50, to: 0 }) }),
+    'CS_X509_SVID_INVALID',
+  ],
+  [
+    'a key of more octets than its curve has',
+    () => ({ privateKeyDer: changed(key(), { at: 35, to: 102 }) }),
+    'CS_X509_SVID_INVALID',
+  ],
 ])('makes no SVID of %s', (_, parts, code) => {
   expect(
     codeOf(() => parseX509Svid({ chain: [leaf(), issuer()], privateKeyDer: key(), ...parts() })),
