@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { parseHostPort } from '../../platform/listen.js'
 import { parseSpiffeId, parseTrustDomain, SpiffeError } from '../../spiffe/index.js'
 import { CliError } from '../errors.js'
@@ -80,6 +81,7 @@ function checkText(schema: TextSchema, value: unknown, place: Place): string {
         throw refusal(place, 'takes unix:///path or tcp://ip:port', value)
       break
     case 'path':
+      return resolve(value)
     case undefined:
       break
   }

@@ -16,7 +16,7 @@ interface Described {
   readonly description: string
 }
 
-/** `format` narrows what the text may be; it is checked where the configuration is read. */
+/** `format` narrows what the text may be; it is checked where the configuration is read. A path becomes an absolute one. */
 export interface TextSchema extends Described {
   readonly kind: 'text'
   readonly default?: string

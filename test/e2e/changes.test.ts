@@ -37,9 +37,32 @@ describe('a change reaches those it concerns, without a restart', () => {
   }
 
   test(
+    'a policy that would break a stored PolicyTest is refused, and nothing changes',
+    async () => {
+      const { code, stderr } = await apply(
+        policy('{ name: no, action: deny, from: [{ app: shop }] }'),
+      )
+      expect(stderr).toContain('CS_POLICY_TEST_FAILED')
+      expect(code).not.toBe(0)
+      expect(await status('GET')).toBe(200)
+    },
+    MINUTE,
+  )
+
+  test(
     'policy apply --wait returns when the policy is live in every sidecar',
     async () => {
       expect(await status('DELETE')).toBe(403)
+      const removed = await countersign([
+        'policy',
+        'delete',
+        'shop/orders',
+        '--kind',
+        'PolicyTest',
+        '--yes',
+        ...sentry(),
+      ])
+      expect(removed.stderr).not.toContain('error')
       const wider = await apply(policy('{ name: all, from: [{ app: shop }] }'), '--wait')
       expect(wider.stderr).not.toContain('error')
       expect(wider.code).toBe(0)
@@ -50,19 +73,6 @@ describe('a change reaches those it concerns, without a restart', () => {
       )
       expect(narrower.code).toBe(0)
       expect([await status('GET'), await status('DELETE')]).toEqual([200, 403])
-    },
-    MINUTE,
-  )
-
-  test(
-    'a policy that would break a stored PolicyTest is refused, and nothing changes',
-    async () => {
-      const { code, stderr } = await apply(
-        policy('{ name: no, action: deny, from: [{ app: shop }] }'),
-      )
-      expect(stderr).toContain('CS_POLICY_TEST_FAILED')
-      expect(code).not.toBe(0)
-      expect(await status('GET')).toBe(200)
     },
     MINUTE,
   )

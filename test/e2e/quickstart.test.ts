@@ -9,6 +9,9 @@ import { missing } from '../support/tools.js'
 
 const root = resolve(import.meta.dirname, '../..')
 const shell = { probe: ['bash', '--version'], install: 'apt-get install bash' } as const
+/** Less than the test is given, so that nothing is left running when it fails. */
+const SCRIPT_TIMEOUT_MS = 90_000
+
 const curl = { probe: ['curl', '--version'], install: 'apt-get install curl' } as const
 
 describe.skipIf(missing('the quickstart as a person types it', shell, curl))(
@@ -68,7 +71,9 @@ function bash(script: string, cwd: string): Promise<{ code: number; output: stri
     }
     child.stdout.on('data', add)
     child.stderr.on('data', add)
+    const tooLate = setTimeout(() => child.kill('SIGKILL'), SCRIPT_TIMEOUT_MS)
     child.once('exit', (code) => {
+      clearTimeout(tooLate)
       // What the script left running belongs to its process group.
       try {
         if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')

@@ -165,7 +165,7 @@ func (w *watcher) OnX509ContextUpdate(update *workloadapi.X509Context) {
 }
 
 func (w *watcher) OnX509ContextWatchError(err error) {
-	if !errors.Is(err, context.Canceled) {
+	if !errors.Is(err, context.Canceled) && !strings.Contains(err.Error(), "context canceled") {
 		say(map[string]any{"watch_error": err.Error()})
 	}
 }
