@@ -51,7 +51,9 @@ function assertPath(path: string): void {
 /** Whoever may write to the folder could put a socket of its own in place of ours. */
 async function prepareFolder({ path, folderMode }: SocketPlace): Promise<void> {
   const folder = dirname(path)
-  const { mode } = await folderStat(folder, folderMode)
+  const found = await folderStat(folder, folderMode)
+  if (!found.isDirectory()) throw new PlatformError('CS_FOLDER_UNUSABLE', `${folder} is no folder`)
+  const { mode } = found
   if ((mode & WRITABLE_BY_ALL) !== 0 && (mode & STICKY) === 0) {
     throw new AgentError('CS_SOCKET_FOLDER_UNSAFE', `everyone may write to folder ${folder}`)
   }
