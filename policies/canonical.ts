@@ -41,7 +41,7 @@ export function canonicalise(raw: RawRequest): CanonicalRequest | Malformed {
   const named = namedHost(raw)
   if (named === undefined) return { malformed: 'host_conflict' }
 
-  const target = originForm(raw.target, method, named)
+  const target = originForm(raw, named)
   if (target === undefined) return { malformed: 'not_origin_form' }
   const spelt = target === '*' ? ASTERISK : spellPath(target)
   if (typeof spelt === 'string') return { malformed: spelt }
@@ -82,7 +82,7 @@ function namedHost({ hosts = [], authority }: RawRequest): string | undefined {
 }
 
 /** Step 1: the target in origin-form, or `*`, or `undefined`. */
-function originForm(target: string, method: string, host: string): string | undefined {
+function originForm({ target, method }: RawRequest, host: string): string | undefined {
   if (target.startsWith('/')) return target
   if (target === '*') return method === 'OPTIONS' ? target : undefined
   return reduceAbsolute(target, host)
