@@ -6,6 +6,7 @@ import type { Failure } from './failures.js'
 import { withoutOurs } from './headers.js'
 import type { Http1ClientConnection } from './http1/client-connection.js'
 import { http1Pool } from './http1/pool.js'
+import { sessionPool } from './http2/session-pool.js'
 import type { Limits } from './limits.js'
 
 /** Where an app listens: on this machine, or in a Unix socket. */
@@ -53,6 +54,29 @@ export function http1App({ address, limits, deadlines }: AppOptions): HttpApp {
       if (pool.size >= limits.connection.upstreamConnections) return { code: 'upstream-busy' }
       return open().request(head, requester)
     },
+    destroy: () => pool.destroy(),
+  }
+}
+
+/** Speaks HTTP/2 without TLS to the app, without asking first. */
+export function http2App({ address, limits, deadlines }: AppOptions): HttpApp {
+  const send = (head: ForwardedHead, requester: Requester): Responder | Failure => {
+    const session = pool.usable()
+    if (session) return session.request(head, requester)
+    if (pool.size >= limits.connection.upstreamConnections) return { code: 'upstream-busy' }
+    const socket = connect({ ...address, noDelay: true })
+    return pool.add(socket).request(head, requester)
+  }
+  const pool = sessionPool({
+    scheme: 'http',
+    limits,
+    deadlines,
+    keepIdle: limits.time.keepAlive,
+    passedOn: withoutOurs,
+    again: send,
+  })
+  return {
+    request: (permit, along, requester) => send(permittedHead(permit, along), requester),
     destroy: () => pool.destroy(),
   }
 }

@@ -1,69 +1,91 @@
+import type { Metrics } from '../platform/metrics.js'
+
 /** Counts values in buckets. A value costs a few comparisons, so every request can be counted in several. */
 export interface Histogram {
   observe(value: number): void
 }
 
-export interface HistogramOptions {
+export interface HistogramOptions<Label extends string> {
+  readonly metrics: Metrics
   readonly name: `countersign_${string}`
   readonly help: string
+  readonly labels: readonly Label[]
   /** Upper ends, ascending. */
   readonly buckets: readonly number[]
 }
 
-/** Histograms of one name, told apart by labels, in the text format of Prometheus. */
-export interface HistogramFamily {
-  /** The same histogram for the same labels. */
-  with(labels: Readonly<Record<string, string>>): Histogram
-  text(): string
+/** Histograms of one name, told apart by labels. */
+export interface HistogramFamily<Label extends string> {
+  with(labels: Readonly<Record<Label, string>>): Histogram
 }
 
-interface Series {
+interface Series<Label extends string> {
+  readonly labels: Readonly<Record<Label, string>>
   readonly counts: Float64Array
   sum: number
 }
 
-export function histogramFamily({ name, help, buckets }: HistogramOptions): HistogramFamily {
-  const all = new Map<string, Series>()
-  const bounds = Float64Array.from(buckets)
-
+/**
+ * Publishes the three series that a Prometheus histogram consists of when they are asked for; prom-client
+ * would look the labels up with every value, which costs more than the rest of the counting together.
+ */
+export function histogramFamily<Label extends string>(
+  options: HistogramOptions<Label>,
+): HistogramFamily<Label> {
+  const { buckets } = options
+  const all: Series<Label>[] = []
+  publish(options, all)
   return {
     with(labels) {
-      const key = Object.entries(labels)
-        .map(([label, value]) => `${label}=${JSON.stringify(value)}`)
-        .join(',')
-      const series = all.get(key) ?? { counts: new Float64Array(bounds.length + 1), sum: 0 }
-      all.set(key, series)
+      const series = { labels, counts: new Float64Array(buckets.length + 1), sum: 0 }
+      const { counts } = series
+      all.push(series)
       return {
         observe(value) {
           let at = 0
-          while (at < bounds.length && value > (bounds[at] ?? 0)) at += 1
-          series.counts[at] = (series.counts[at] ?? 0) + 1
+          while (at < buckets.length && value > (buckets[at] ?? 0)) at += 1
+          counts[at] = (counts[at] ?? 0) + 1
           series.sum += value
         },
       }
     },
-    text() {
-      const lines = [...all].flatMap(([labels, series]) =>
-        linesOf({ name, labels, bounds, series }),
-      )
-      return [`# HELP ${name} ${help}`, `# TYPE ${name} histogram`, ...lines, ''].join('\n')
-    },
   }
 }
 
-function linesOf(options: {
-  readonly name: string
-  readonly labels: string
-  readonly bounds: Float64Array
-  readonly series: Series
-}): string[] {
-  const { name, labels, bounds, series } = options
-  const comma = labels === '' ? '' : ','
-  let total = 0
-  const lines = [...series.counts].map((count, at) => {
-    total += count
-    return `${name}_bucket{${labels}${comma}le="${bounds[at] ?? '+Inf'}"} ${total}`
+function publish<Label extends string>(
+  { metrics, name, help, labels, buckets }: HistogramOptions<Label>,
+  all: readonly Series<Label>[],
+): void {
+  metrics.gauge<Label | 'le'>({
+    name: `${name}_bucket`,
+    help,
+    labels: [...labels, 'le'],
+    collect(gauge) {
+      for (const { labels, counts } of all) {
+        let total = 0
+        counts.forEach((count, at) => {
+          total += count
+          gauge.set({ ...labels, le: String(buckets[at] ?? '+Inf') }, total)
+        })
+      }
+    },
   })
-  const braces = labels === '' ? '' : `{${labels}}`
-  return [...lines, `${name}_sum${braces} ${series.sum}`, `${name}_count${braces} ${total}`]
+  metrics.gauge({
+    name: `${name}_sum`,
+    help,
+    labels,
+    collect(gauge) {
+      for (const { labels, sum } of all) gauge.set(labels, sum)
+    },
+  })
+  metrics.gauge({
+    name: `${name}_count`,
+    help,
+    labels,
+    collect(gauge) {
+      for (const { labels, counts } of all) gauge.set(labels, counts.reduce(sum, 0))
+    },
+  })
 }
+
+const sum = (left: number, right: number) => left + right

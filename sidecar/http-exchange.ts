@@ -22,8 +22,8 @@ export type Judgement =
       readonly kind: 'forward'
       readonly path: string
       readonly decision: Decision | undefined
-      /** The other end, as the log names it. */
-      readonly to: string | undefined
+      /** The peer that is asked, once it is known. */
+      to(): string | undefined
       send(requester: Requester): Responder | Failure
       stillAllowed(): boolean
     }
@@ -175,7 +175,7 @@ class HttpExchange implements Exchange {
       case 'forward':
       case 'deny':
         fields += `"path":${jsonText(judgement.path)},${decisionFields(judgement.decision)}`
-        if (judgement.kind === 'forward') fields += textField('to', judgement.to)
+        if (judgement.kind === 'forward') fields += textField('to', judgement.to())
         break
       case 'malformed':
         fields += `"decision":"deny","reason":"malformed:${judgement.code}",`
@@ -244,6 +244,7 @@ export function connectionFields(fields: {
   readonly caller_serial?: string | undefined
   readonly caller_expires?: string | undefined
   readonly target?: string | undefined
+  readonly to?: string | undefined
   readonly tls_version?: string | undefined
   readonly tls_group?: string | undefined
   readonly port?: number | undefined

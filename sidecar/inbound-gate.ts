@@ -60,7 +60,7 @@ export function inboundGate(options: InboundGateOptions): Gate {
         kind: 'forward',
         path,
         decision,
-        to: undefined,
+        to: nobodyElse,
         send: (requester) => app.request(permit, along, requester),
         stillAllowed: () => decide(request).permit !== undefined,
       }
@@ -88,7 +88,10 @@ export function binding({
   }
 }
 
-function rawRequestOf({ method, target, hosts, authority }: RequestHead) {
+const nobodyElse = () => undefined
+
+/** What the canonicaliser looks at. */
+export function rawRequestOf({ method, target, hosts, authority }: RequestHead) {
   return authority === undefined ? { method, target, hosts } : { method, target, hosts, authority }
 }
 

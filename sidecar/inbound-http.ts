@@ -1,8 +1,9 @@
 import { localAppOf } from '../policies/index.js'
-import { http1App } from './app.js'
+import { http1App, http2App } from './app.js'
 import type { Caller } from './caller.js'
 import { connectionFields, httpHandler } from './http-exchange.js'
 import { Http1ServerConnection } from './http1/server-connection.js'
+import { Http2ServerSession } from './http2/server-session.js'
 import type { Arrival, InboundProtocol } from './inbound.js'
 import { inboundGate } from './inbound-gate.js'
 import { servedMethods } from './methods.js'
@@ -21,7 +22,8 @@ export interface InboundProtocolOptions {
 export function inboundHttp(options: InboundProtocolOptions): InboundProtocol {
   const { tunnel, name, meter, context } = options
   const { limits, deadlines, policy, clock, random, accessLog } = context
-  const app = http1App({ address: tunnel.app, limits, deadlines })
+  const connectTo = tunnel.protocol === 'h2c' ? http2App : http1App
+  const app = connectTo({ address: tunnel.app, limits, deadlines })
   const port = 'port' in tunnel.app ? tunnel.app.port : undefined
   const methods = servedMethods(tunnel.methods)
 
@@ -48,14 +50,14 @@ export function inboundHttp(options: InboundProtocolOptions): InboundProtocol {
     })
   }
   return {
-    alpn: ['http/1.1', 'h2'],
+    // The protocol of the app comes first: what need not be translated is faster.
+    alpn: tunnel.protocol === 'h2c' ? ['h2', 'http/1.1'] : ['http/1.1', 'h2'],
     serve(arrival) {
-      return new Http1ServerConnection({
-        socket: arrival.socket,
-        handler: handlerFor(arrival),
-        limits,
-        deadlines,
-      })
+      const { socket } = arrival
+      const served = { socket, handler: handlerFor(arrival), limits, deadlines }
+      return socket.alpnProtocol === 'h2'
+        ? new Http2ServerSession(served)
+        : new Http1ServerConnection(served)
     },
     flush() {},
     destroy: () => app.destroy(),

@@ -30,10 +30,10 @@ export interface TimeLimits {
   readonly head: number
   /** Between two requests of a kept connection. */
   readonly keepAlive: number
-  /** Without a byte in either direction while a request is under way. */
+  /** Without a byte of the request, until the head of the response is there. */
+  readonly response: number
+  /** Without a byte in either direction of a response, or of a TCP connection. */
   readonly idle: number
-  /** The same for a TCP connection. */
-  readonly tcpIdle: number
   /** Until the app or peer has accepted, the TLS handshake included. */
   readonly connect: number
   /** After one direction of a TCP connection has ended. */
@@ -82,8 +82,8 @@ export const defaultLimits: Limits = {
   time: {
     head: 10 * SECOND,
     keepAlive: 75 * SECOND,
-    idle: 300 * SECOND,
-    tcpIdle: 3600 * SECOND,
+    response: 300 * SECOND,
+    idle: 3600 * SECOND,
     connect: 10 * SECOND,
     halfClosed: 60 * SECOND,
     linger: 2 * SECOND,

@@ -12,14 +12,8 @@ const NANOSECONDS = 1e-9
 export type ProxyMetrics = ReturnType<typeof proxyMetrics>
 
 export function proxyMetrics(metrics: Metrics) {
-  const histograms = histogramsOfProxy()
   return {
-    ...histograms,
-    /** What `metrics` says, and the histograms. */
-    async text(): Promise<string> {
-      const families = Object.values(histograms).map((family) => family.text())
-      return `${await metrics.text()}${families.join('')}`
-    },
+    ...histogramsOfProxy(metrics),
     connections: metrics.counter({
       name: 'countersign_proxy_connections_total',
       help: 'Connections accepted, by whether the peer proved who it is.',
@@ -83,29 +77,39 @@ export function proxyMetrics(metrics: Metrics) {
   }
 }
 
-function histogramsOfProxy() {
+function histogramsOfProxy(metrics: Metrics) {
   return {
     handshakeSeconds: histogramFamily({
+      metrics,
+      labels: ['tunnel'],
       name: 'countersign_proxy_handshake_seconds',
       help: 'From the accepted connection to the verified peer.',
       buckets: REQUEST_BUCKETS,
     }),
     requestSeconds: histogramFamily({
+      metrics,
+      labels: ['tunnel', 'code'],
       name: 'countersign_proxy_request_seconds',
       help: 'From the head of a request to the end of its response.',
       buckets: REQUEST_BUCKETS,
     }),
     upstreamSeconds: histogramFamily({
+      metrics,
+      labels: ['tunnel', 'code'],
       name: 'countersign_proxy_upstream_seconds',
       help: 'From the decision to the head of the response.',
       buckets: REQUEST_BUCKETS,
     }),
     overheadSeconds: histogramFamily({
+      metrics,
+      labels: ['tunnel', 'code'],
       name: 'countersign_proxy_overhead_seconds',
       help: 'The part of a request that was not spent waiting for the head of the response.',
       buckets: OVERHEAD_BUCKETS,
     }),
     decisionSeconds: histogramFamily({
+      metrics,
+      labels: ['tunnel'],
       name: 'countersign_authz_seconds',
       help: 'Time to canonicalise a request and to decide on it.',
       buckets: [0.000001, 0.0000025, 0.000005, 0.00001, 0.000025, 0.0001, 0.001],
@@ -147,7 +151,7 @@ export function tunnelMeter({ metrics, tunnel, target }: MeterOptions): TunnelMe
     upstream: metrics.upstreamSeconds.with({ tunnel, code }),
     overhead: metrics.overheadSeconds.with({ tunnel, code }),
   }))
-  const decisionTimer = metrics.decisionSeconds.with({})
+  const decisionTimer = metrics.decisionSeconds.with({ tunnel })
   const decisions = new Map<string, Map<Decision, number>>()
   const secured = { mtls: 0, unauthenticated: 0 }
   let received = 0

@@ -1,102 +1,92 @@
 import type { Socket } from 'node:net'
-import { type CanonicalRequest, canonicalise } from '../policies/index.js'
-import type { RequestHead } from './exchange.js'
-import { headerOf, passedOn } from './headers.js'
-import { connectionFields, type Gate, httpHandler, type Judgement } from './http-exchange.js'
-import { type HttpPeer, http1Peer } from './http-peer.js'
+import type { Deadlines } from './deadlines.js'
+import { connectionFields, httpHandler } from './http-exchange.js'
+import { httpPeer, type Preference } from './http-peer.js'
 import { Http1ServerConnection } from './http1/server-connection.js'
+import { Http2ServerSession } from './http2/server-session.js'
 import { currentSvid } from './identity.js'
-import { hostOf } from './inbound-gate.js'
 import { servedMethods } from './methods.js'
 import type { OutboundProtocol, OutboundProtocolOptions } from './outbound.js'
+import { outboundGate } from './outbound-gate.js'
 
-/** HTTP calls of the app: the host of each says where it goes. */
-export function outboundHttp({
-  tunnel,
-  name,
-  meter,
-  context,
-}: OutboundProtocolOptions): OutboundProtocol {
-  const { limits, deadlines, random, identity, clock, accessLog } = context
+/** The beginning of the preface of HTTP/2: no method of HTTP/1.1 is spelt like that. */
+const PREFACE = 'PRI'
+
+/** Calls of the app: HTTP/1.1, or HTTP/2 without asking first. */
+export function outboundHttp(options: OutboundProtocolOptions): OutboundProtocol {
+  const { tunnel, name, meter, context } = options
+  const { limits, deadlines, clock, random, accessLog, identity } = context
+  const methods = servedMethods()
   const peers = new Map(
-    tunnel.routes.map((route) => [
-      route.host,
-      { route, peer: http1Peer({ tunnel: name, route, context }) },
-    ]),
+    tunnel.routes.map((route) => [route.host, httpPeer({ tunnel: name, route, context })]),
   )
-  const methods = servedMethods(undefined)
-
-  const gate: Gate = {
-    judge(head): Judgement {
-      const request = canonicalise(rawRequestOf(head))
-      if ('malformed' in request) return { kind: 'malformed', code: request.malformed }
-      if (!methods.has(request.method)) return { kind: 'malformed', code: 'unknown_method' }
-      const found = peers.get(request.host) ?? peers.get('*')
-      if (!found) return { kind: 'fail', failure: { code: 'no-route', detail: request.host } }
-      return forward({
-        request,
-        head,
-        peer: found.peer,
-        to: found.route.host,
-        newId: () => random.uuid(),
-      })
-    },
-  }
-  return {
-    serve(socket: Socket) {
-      const fields = connectionFields({
+  const peerFor = (host: string) => peers.get(host) ?? peers.get('*')
+  const handlerFor = (prefer: Preference) =>
+    httpHandler({
+      gate: outboundGate({ peerFor, methods, prefer, newRequestId: () => random.uuid() }),
+      clock,
+      log: accessLog,
+      meter,
+      fields: connectionFields({
         tunnel: name,
-        protocol: 'http/1.1',
+        protocol: prefer,
         caller: currentSvid(identity)?.id,
+      }),
+      callerNamespace: 'other',
+      secure: 'mtls',
+      nextId: context.nextId,
+    })
+  return {
+    serve(socket, onServed) {
+      detect(socket, {
+        deadlines,
+        patience: limits.time.keepAlive,
+        onKnown(prefer) {
+          const served = { socket, handler: handlerFor(prefer), limits, deadlines }
+          if (prefer === 'h2') onServed(new Http2ServerSession(served))
+          else {
+            onServed(new Http1ServerConnection(served))
+            socket.resume()
+          }
+        },
       })
-      const handler = httpHandler({
-        ...{ gate, clock, meter, fields, log: accessLog, nextId: context.nextId },
-        callerNamespace: 'other',
-        secure: 'mtls',
-      })
-      return new Http1ServerConnection({ socket, handler, limits, deadlines })
     },
-    rotate() {
-      for (const { peer } of peers.values()) peer.rotate()
+    retire() {
+      for (const peer of peers.values()) peer.retire()
     },
     destroy() {
-      for (const { peer } of peers.values()) peer.destroy()
+      for (const peer of peers.values()) peer.destroy()
     },
   }
 }
 
-interface Forwarding {
-  readonly request: CanonicalRequest
-  readonly head: RequestHead
-  readonly peer: HttpPeer
-  readonly to: string
-  readonly newId: () => string
-}
-
-/** The peer decides by its policy; here the request only gets the one spelling that the peer will decide on. */
-function forward({ request, head, peer, to, newId }: Forwarding): Judgement {
-  const headers = passedOn(head.headers, head.connectionNames)
-  if (headerOf(headers, 'x-request-id') === undefined) headers.push('x-request-id', newId())
-  const { method, path, query } = request
-  const { body, upgrade } = head
-  const forwarded = {
-    method,
-    target: path + query,
-    host: hostOf(request, head),
-    headers,
-    body,
-    upgrade,
+/** Looks at the first bytes and puts them back. */
+function detect(
+  socket: Socket,
+  options: {
+    readonly deadlines: Deadlines
+    readonly patience: number
+    readonly onKnown: (prefer: Preference) => void
+  },
+): void {
+  const { deadlines, patience, onKnown } = options
+  const timed = { deadline: deadlines.now + patience, onDeadline: () => void socket.destroy() }
+  let seen = Buffer.alloc(0)
+  const stop = () => {
+    deadlines.remove(timed)
+    socket.off('readable', look).off('error', destroy).off('end', destroy).off('close', stop)
   }
-  return {
-    kind: 'forward',
-    path,
-    decision: undefined,
-    to,
-    send: (requester) => peer.request(forwarded, requester),
-    stillAllowed: () => true,
+  const destroy = () => void socket.destroy()
+  const look = () => {
+    const chunk = socket.read() as Buffer | null
+    if (!chunk) return
+    seen = Buffer.concat([seen, chunk])
+    const text = seen.toString('latin1', 0, PREFACE.length)
+    if (text !== PREFACE && PREFACE.startsWith(text)) return
+    stop()
+    socket.unshift(seen)
+    onKnown(text === PREFACE ? 'h2' : 'http/1.1')
   }
-}
-
-function rawRequestOf({ method, target, hosts, authority }: RequestHead) {
-  return authority === undefined ? { method, target, hosts } : { method, target, hosts, authority }
+  deadlines.add(timed)
+  socket.on('readable', look).on('error', destroy).on('end', destroy).on('close', stop)
 }

@@ -1,6 +1,7 @@
 import { createServer, type Socket } from 'node:net'
 import { listenOn } from '../platform/listen.js'
 import type { CloseReason } from './exchange.js'
+import { currentSvid } from './identity.js'
 import type { RunningTunnel } from './inbound.js'
 import { type TunnelMeter, tunnelMeter } from './metrics.js'
 import { outboundHttp } from './outbound-http.js'
@@ -8,26 +9,25 @@ import type { ProxyContext } from './proxy-context.js'
 import { outboundTcp } from './tcp/outbound-tcp.js'
 import type { OutboundTunnel } from './tunnels.js'
 
+/** What serves one connection of the app. */
+export interface ServedApp {
+  drain(): void
+  cut(reason: CloseReason): void
+}
+
+/** One protocol behind a listener for the app. */
+export interface OutboundProtocol {
+  serve(socket: Socket, onServed: (served: ServedApp) => void): void
+  /** A new SVID is there. */
+  retire(): void
+  destroy(): void
+}
+
 export interface OutboundProtocolOptions {
   readonly tunnel: OutboundTunnel
   readonly name: string
   readonly meter: TunnelMeter
   readonly context: ProxyContext
-}
-
-/** What serves one connection of the app. */
-export interface ServedOut {
-  /** Ends when what is under way is complete. */
-  drain(): void
-  cut(reason: CloseReason): void
-}
-
-/** One protocol behind a plain listener. */
-export interface OutboundProtocol {
-  serve(socket: Socket): ServedOut
-  /** The own SVID was renewed. */
-  rotate(): void
-  destroy(): void
 }
 
 /** Takes calls of the app in plain and passes them on over mTLS. Throws `CS_PORT_TAKEN`, `CS_LISTEN_FAILED`. */
@@ -37,23 +37,26 @@ export async function startOutbound(
 ): Promise<RunningTunnel> {
   const name = tunnel.name ?? `out-${tunnel.listen.port}`
   const { metrics, identity, limits, log } = context
-  const target = identity.x509Svid().id
-  const meter = tunnelMeter({ metrics, tunnel: name, target: () => target })
+  const target = () => currentSvid(identity)?.id ?? ''
+  const meter = tunnelMeter({ metrics, tunnel: name, target })
   const start = tunnel.protocol === 'tcp' ? outboundTcp : outboundHttp
   const protocol = start({ tunnel, name, meter, context })
-  const open = new Map<Socket, ServedOut>()
+  const open = new Map<Socket, ServedApp | undefined>()
   let onEmpty: (() => void) | undefined
 
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-    const served = protocol.serve(socket)
-    open.set(socket, served)
+  const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true })
+  server.maxConnections = limits.connection.connections
+  server.on('connection', (socket: Socket) => {
+    open.set(socket, undefined)
     socket.once('close', () => {
       open.delete(socket)
       if (open.size === 0) onEmpty?.()
     })
-    if (onEmpty) served.drain()
+    protocol.serve(socket, (served) => {
+      open.set(socket, served)
+      if (onEmpty) served.drain()
+    })
   })
-  server.maxConnections = limits.connection.connections
   const address = await listenOn(server, tunnel.listen)
   server.on('error', (error) =>
     log.error({ tunnel: name, error: error.message }, 'listener failed'),
@@ -65,11 +68,14 @@ export async function startOutbound(
     get open() {
       return open.size
     },
-    rotate: () => protocol.rotate(),
+    rotate: () => protocol.retire(),
     judgeAgain() {},
     drain() {
       server.close()
-      for (const served of open.values()) served.drain()
+      for (const [socket, served] of open) {
+        if (served) served.drain()
+        else socket.destroy()
+      }
       return new Promise((resolve) => {
         onEmpty = resolve
         if (open.size === 0) resolve()
@@ -78,7 +84,10 @@ export async function startOutbound(
     flush: () => meter.flush(),
     destroy() {
       server.close()
-      for (const served of open.values()) served.cut('drain')
+      for (const [socket, served] of open) {
+        served?.cut('drain')
+        socket.destroy()
+      }
       protocol.destroy()
     },
   }

@@ -1,3 +1,4 @@
+import { connect, type Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { type Authorize, authorize, SpiffeError, type VerifiedPeer } from '../spiffe/index.js'
 import { connectTls } from '../spiffe/tls/index.js'
@@ -11,75 +12,96 @@ import type { Expectation, Route } from './tunnels.js'
 export interface PeerConnection {
   readonly socket: TLSSocket
   readonly peer: VerifiedPeer
+  /** Milliseconds since 1970: when the SVID of either side ends. */
+  readonly expiresAt: number
 }
-
-/** Why no connection to a peer could be made, or the connection. */
-export type Dialled = PeerConnection | { readonly failure: Failure }
-
-/** How to end what goes on over a connection; the rest of an open connection is settled here. */
-export type Ends = Pick<OpenConnection, 'drain' | 'retire' | 'cut'>
 
 export interface DialOptions {
   readonly tunnel: string
   readonly route: Route
-  readonly alpn?: readonly string[]
+  readonly alpn: readonly string[]
   readonly context: ProxyContext
-  readonly signal: AbortSignal
 }
+
+/** How to end what goes on over a connection; the rest of an open connection is settled here. */
+export type Ends = Pick<OpenConnection, 'retire' | 'cut'>
 
 /**
  * Connects to the address of a route with the newest SVID. Nothing is sent before the peer is verified
- * against the bundle of its own trust domain and is one of those expected.
+ * against the bundle of its own trust domain and is one of those expected. A failure is no exception:
+ * there is always somebody to be told.
  */
-export async function dialPeer(options: DialOptions): Promise<Dialled> {
-  const { route, alpn, context, tunnel, signal } = options
-  const { identity, verifier, clock, limits, metrics, log } = context
-  const timeout = AbortSignal.any([signal, AbortSignal.timeout(limits.time.connect)])
-  try {
-    return await connectTls({
-      ...route.address,
-      ...(alpn && { alpn }),
-      identity,
-      verifier,
-      authorize: authorizeBy(route.expect),
-      now: () => clock.now(),
-      signal: timeout,
-    })
-  } catch (error) {
-    const failure = failureOf(error, { timedOut: timeout.aborted && !signal.aborted })
-    metrics.handshakeFailures.inc({ tunnel, reason: failure.code })
-    log.warn(
-      { tunnel, host: route.host, code: failure.code, detail: failure.detail },
-      'peer not reached',
-    )
-    return { failure }
-  }
+export async function dialPeer(options: DialOptions): Promise<PeerConnection | Failure> {
+  const { route, tunnel, context } = options
+  const { metrics, log } = context
+  const dialled = await dial(options)
+  if (!('code' in dialled)) return dialled
+  metrics.handshakeFailures.inc({ tunnel, reason: dialled.code })
+  log.warn({ tunnel, host: route.host, ...dialled }, 'peer not reached')
+  return dialled
 }
 
 /** Enters a connection among those that are judged again when a bundle changes, and end with an SVID. */
 export function keepAccount(
-  { socket, peer }: PeerConnection,
+  { socket, peer, expiresAt }: PeerConnection,
   { context, tunnel }: Pick<DialOptions, 'context' | 'tunnel'>,
-  ends: Ends,
+  { retire, cut }: Ends,
 ): void {
-  const { connections, metrics, identity } = context
-  const own = currentSvid(identity)?.chain[0].notAfter ?? 0
-  const connection: OpenConnection = {
-    peer,
-    usage: 'server',
-    expiresAt: Math.min(own, peer.expiresAt),
-    judgeAgain() {},
-    drain: () => ends.drain(),
-    retire: () => ends.retire(),
-    cut: (reason) => ends.cut(reason),
-  }
-  connections.add(connection)
+  const { connections, metrics } = context
+  const judgeAgain = () => {}
+  const connection = { peer, usage: 'server', expiresAt, judgeAgain, drain: retire, retire, cut }
+  connections.add(connection as OpenConnection)
   metrics.connections.inc({ tunnel, direction: 'outbound', result: 'verified' })
   metrics.open.inc({ tunnel, direction: 'outbound' })
   socket.once('close', () => {
-    connections.remove(connection)
+    connections.remove(connection as OpenConnection)
     metrics.open.dec({ tunnel, direction: 'outbound' })
   })
+}
+
+async function dial({ route, alpn, context }: DialOptions): Promise<PeerConnection | Failure> {
+  const svid = currentSvid(context.identity)
+  if (!svid) return { code: 'no-identity' }
+  const { host, port } = route.address
+  const raw = connect({ host, port, allowHalfOpen: true, noDelay: true })
+  // The handshake reports it as well; without a listener it would end the process.
+  raw.on('error', () => {})
+  try {
+    const { socket, peer } = await handshake(raw, { route, alpn, context })
+    return { socket, peer, expiresAt: Math.min(svid.chain[0].notAfter, peer.expiresAt) }
+  } catch (error) {
+    raw.destroy()
+    return failureOf(error)
+  }
+}
+
+/** The peer did not take the connection in time. */
+const TOO_LATE = new Error('connecting took too long')
+
+async function handshake(
+  raw: Socket,
+  { route, alpn, context }: Omit<DialOptions, 'tunnel'>,
+): Promise<{ readonly socket: TLSSocket; readonly peer: VerifiedPeer }> {
+  const { identity, verifier, clock, deadlines, limits } = context
+  const late = new AbortController()
+  const timed = {
+    deadline: deadlines.now + limits.time.connect,
+    onDeadline: () => late.abort(TOO_LATE),
+  }
+  deadlines.add(timed)
+  try {
+    return await connectTls({
+      socket: raw,
+      identity,
+      verifier,
+      authorize: authorizeBy(route.expect),
+      now: () => clock.now(),
+      ...(alpn.length > 0 && { alpn }),
+      signal: late.signal,
+    })
+  } finally {
+    deadlines.remove(timed)
+  }
 }
 
 function authorizeBy(expect: Expectation): Authorize {
@@ -91,10 +113,9 @@ function authorizeBy(expect: Expectation): Authorize {
   }
 }
 
-function failureOf(error: unknown, { timedOut }: { readonly timedOut: boolean }): Failure {
+function failureOf(error: unknown): Failure {
   const detail = error instanceof Error ? error.message : 'unknown'
-  if (timedOut) return { code: 'upstream-timeout', detail }
+  if (error === TOO_LATE) return { code: 'upstream-timeout', detail }
   if (!(error instanceof SpiffeError)) return { code: 'upstream-unreachable', detail }
-  if (error.code === 'CS_NO_IDENTITY') return { code: 'no-identity', detail }
   return { code: 'peer-refused', detail: `${error.code}: ${detail}` }
 }

@@ -1,68 +1,72 @@
-import type { Headers, Requester, Responder } from './exchange.js'
+import {
+  type ForwardedHead,
+  type Headers,
+  NO_TRAILERS,
+  type Requester,
+  type Responder,
+} from './exchange.js'
 import type { Failure } from './failures.js'
 
-/**
- * A request on its way to a peer that is not connected yet. It holds what little the caller may send
- * meanwhile, hands it on when there is a connection, and is then only a name for it.
- */
+/** What of a body is taken while there is no connection yet. */
+const ENOUGH = 64 * 1024
+
+/** A request that waits for a connection. It holds a little of the body and then asks the caller to wait. */
 export class PendingRequest implements Responder {
+  readonly #head: ForwardedHead
   readonly #requester: Requester
-  readonly #onAbort: () => void
-  readonly #held: Buffer[] = []
+  #taker: Responder | undefined
+  #held: Buffer[] = []
+  #length = 0
   #trailers: Headers | undefined
-  #responder: Responder | undefined
-  #over = false
+  #aborted = false
 
-  constructor(requester: Requester, onAbort: () => void) {
+  constructor(head: ForwardedHead, requester: Requester) {
+    this.#head = head
     this.#requester = requester
-    this.#onAbort = onAbort
   }
 
-  /** Whether there is still somebody who wants an answer. */
-  get wanted(): boolean {
-    return !this.#over
-  }
-
-  /** There is a connection, and the head of the request is on it. */
-  connected(responder: Responder): void {
-    this.#responder = responder
-    for (const chunk of this.#held) responder.write(chunk)
-    this.#held.length = 0
-    if (this.#trailers) responder.finish(this.#trailers)
-    if (responder.flush()) this.#requester.resume()
-  }
-
-  failed(failure: Failure): void {
-    if (this.#over) return
-    this.#over = true
-    this.#held.length = 0
-    this.#requester.fail(failure)
+  /** There is a connection now, or it has become clear that there will be none. */
+  settle(send: (head: ForwardedHead, requester: Requester) => Responder | Failure): void {
+    if (this.#aborted) return
+    const started = send(this.#head, this.#requester)
+    if ('code' in started) {
+      this.#aborted = true
+      this.#requester.fail(started)
+      this.#requester.flush()
+      return
+    }
+    this.#taker = started
+    for (const chunk of this.#held) started.write(chunk)
+    if (this.#trailers) started.finish(this.#trailers)
+    this.#held = []
+    if (started.flush()) this.#requester.resume()
   }
 
   write(chunk: Buffer): void {
-    if (this.#responder) this.#responder.write(chunk)
-    // The bytes are lent.
-    else if (!this.#over) this.#held.push(Buffer.from(chunk))
+    if (this.#taker) {
+      this.#taker.write(chunk)
+      return
+    }
+    this.#held.push(Buffer.from(chunk))
+    this.#length += chunk.length
   }
 
-  finish(trailers: Headers): void {
-    if (this.#responder) this.#responder.finish(trailers)
+  finish(trailers: Headers = NO_TRAILERS): void {
+    if (this.#taker) this.#taker.finish(trailers)
     else this.#trailers = trailers
   }
 
-  /** False until there is a connection: what the caller has sent so far is enough to hold. */
   flush(): boolean {
-    return this.#responder?.flush() ?? false
+    return this.#taker ? this.#taker.flush() : this.#length < ENOUGH
   }
 
   resume(): void {
-    this.#responder?.resume()
+    this.#taker?.resume()
   }
 
   abort(): void {
-    this.#over = true
-    this.#held.length = 0
-    if (this.#responder) this.#responder.abort()
-    else this.#onAbort()
+    this.#aborted = true
+    this.#held = []
+    this.#taker?.abort()
   }
 }

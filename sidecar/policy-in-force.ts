@@ -12,7 +12,10 @@ import type { SnapshotFile } from './snapshot-file.js'
 
 /** The policy of one target: the last good snapshot, whatever came after it. */
 export interface PolicyInForce extends PolicySource, AsyncDisposable {
-  /** Takes over what was saved, if it still holds. */
+  /**
+   * Takes over what was saved, if it still holds. A signer that has expired meanwhile vouches for
+   * nothing any more: without another policy nothing is allowed until the agent brings one.
+   */
   restore(): Promise<void>
   /**
    * Changes over to a snapshot that is good, at once, and keeps what is in force otherwise. Undefined

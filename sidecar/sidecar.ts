@@ -1,18 +1,17 @@
 import type { Writable } from 'node:stream'
 import type { Readiness } from '../platform/admin-http.js'
 import type { Clock } from '../platform/clock.js'
-import { formatHostPort } from '../platform/listen.js'
 import type { Log } from '../platform/log.js'
 import type { Metrics } from '../platform/metrics.js'
 import type { Random } from '../platform/random.js'
-import { SpiffeError, type SpiffeId, type X509Svid } from '../spiffe/index.js'
+import { SpiffeError, type SpiffeId } from '../spiffe/index.js'
 import { type PickSvid, parseEndpointAddress, X509Source } from '../spiffe/workload-api/index.js'
 import type { AccessLogMode } from './access-log.js'
 import { SidecarError } from './errors.js'
-import { currentSvid, type IdentitySource } from './identity.js'
-import { type PolicyInForce, policyInForce, type Standing } from './policy-in-force.js'
+import { type PolicyInForce, policyInForce } from './policy-in-force.js'
 import { type FollowedPolicy, followPolicy } from './policy-source.js'
 import { type Proxy, startProxy } from './proxy.js'
+import { type Running, readinessOf, type SidecarStatus, statusOf } from './sidecar-status.js'
 import { noSnapshotFile, snapshotFile } from './snapshot-file.js'
 import type { InboundTunnel, OutboundTunnel } from './tunnels.js'
 
@@ -40,28 +39,6 @@ export interface RunningSidecar {
   status(): SidecarStatus
   /** Not ready from now on, takes nothing new, lets what is under way end. Resolves with whether all of it did in time. */
   close(drainMs: number): Promise<boolean>
-}
-
-export interface SidecarStatus {
-  /** Null while there is no SVID that could be presented. */
-  readonly identity: {
-    readonly id: string
-    readonly serial: string
-    readonly expires_at: string
-  } | null
-  readonly policy: { readonly id: string; readonly generation: number } | null
-  /** What came of the last snapshot that the agent sent; null until it has said anything. */
-  readonly policy_standing: Standing | null
-  /** Whether the agent is heard, from which changes of the policy come. */
-  readonly policy_connected: boolean
-  readonly tunnels: readonly {
-    readonly name: string
-    readonly direction: 'inbound' | 'outbound'
-    readonly address: string
-    readonly open: number
-  }[]
-  /** Open connections by the trust domain of the other side. */
-  readonly peers: Readonly<Record<string, number>>
 }
 
 /** A saved policy may be old: the agent gets so long to say what holds now before callers are let in. */
@@ -92,7 +69,8 @@ export async function startSidecar(options: SidecarOptions): Promise<RunningSide
     }
     options.signal.throwIfAborted()
     const proxy = await startProxy({ ...options, identity, policy })
-    return running({ options, identity, policy, following, proxy, end })
+    const hasInbound = options.inbound.length > 0
+    return running({ target: policy.target, hasInbound, identity, policy, following, proxy }, end)
   } catch (error) {
     await end()
     throw error
@@ -197,17 +175,8 @@ function heardOf(policy: PolicyInForce): Promise<void> {
   })
 }
 
-interface Parts {
-  readonly options: SidecarOptions
-  readonly identity: IdentitySource
-  readonly policy: OwnPolicy
-  readonly following: FollowedPolicy
-  readonly proxy: Proxy
-  readonly end: () => Promise<void>
-}
-
-function running(parts: Parts): RunningSidecar {
-  const { proxy, end } = parts
+function running(parts: Running, end: () => Promise<void>): RunningSidecar {
+  const { proxy } = parts
   let closing: Promise<boolean> | undefined
   const close = async (drainMs: number) => {
     try {
@@ -222,41 +191,6 @@ function running(parts: Parts): RunningSidecar {
     status: () => statusOf(parts),
     close: (drainMs) => (closing ??= close(drainMs)),
   }
-}
-
-function readinessOf({ identity, policy, options }: Parts, closing: boolean): Readiness {
-  const reasons: string[] = []
-  if (closing) reasons.push('stopping: takes nothing new')
-  if (!currentSvid(identity)) {
-    reasons.push(`CS_NO_IDENTITY: there is no valid SVID for ${policy.target}`)
-  }
-  if (options.inbound.length > 0 && !policy.current()) {
-    reasons.push('no-snapshot: no policy was ever received')
-  }
-  return { ready: reasons.length === 0, reasons }
-}
-
-function statusOf({ identity, policy, following, proxy }: Parts): SidecarStatus {
-  const svid = currentSvid(identity)
-  const current = policy.current()
-  return {
-    identity: svid ? identityStatus(svid) : null,
-    policy: current ? { id: current.id, generation: current.generation } : null,
-    policy_standing: policy.standing() ?? null,
-    policy_connected: following.connected(),
-    tunnels: proxy.tunnels.map(({ name, direction, address, open }) => ({
-      name,
-      direction,
-      open,
-      address: formatHostPort(address),
-    })),
-    peers: proxy.connections.perTrustDomain,
-  }
-}
-
-function identityStatus({ id, chain: [leaf] }: X509Svid): SidecarStatus['identity'] {
-  const { serialNumber: serial, notAfter } = leaf
-  return { id, serial, expires_at: new Date(notAfter).toISOString() }
 }
 
 const notReady = (message: string, cause?: unknown) =>

@@ -53,7 +53,7 @@ const usualLists = new Map(
   ['keep-alive', 'close', 'upgrade'].map((name) => [name, new Set([name])] as const),
 )
 
-function readLength(text: string): number | undefined {
+export function readLength(text: string): number | undefined {
   if (text.length > LONGEST_LENGTH || !/^[0-9]+$/.test(text)) return undefined
   return Number(text)
 }

@@ -139,6 +139,7 @@ export class Http1ServerConnection implements Requester, Timed {
   }
 
   flush(): boolean {
+    if (this.#exchange) this.#touch()
     return this.#writer.flush()
   }
 
@@ -297,7 +298,8 @@ export class Http1ServerConnection implements Requester, Timed {
   }
 
   #touch(): void {
-    this.deadline = this.#deadlines.now + this.#limits.time.idle
+    const { idle, response } = this.#limits.time
+    this.deadline = this.#deadlines.now + (this.#framing === undefined ? response : idle)
   }
 
   /** The caller sends no more. What it asked completely is still answered. */

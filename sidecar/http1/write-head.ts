@@ -3,7 +3,11 @@ import type { ForwardedHead, Headers, ResponseHead } from '../exchange.js'
 /** The bytes of a request head, one per character. */
 export function requestHeadText(head: ForwardedHead): string {
   const { method, target, host, headers, body, upgrade } = head
-  let text = `${method} ${target} HTTP/1.1\r\nhost: ${host}\r\n${headerLines(headers)}`
+  let text = `${method} ${target} HTTP/1.1\r\nhost: ${host}\r\n`
+  for (let at = 0; at < headers.length; at += 2) {
+    // Of HTTP/2 only; here it would speak of this connection.
+    if (headers[at] !== 'te') text += `${headers[at]}: ${headers[at + 1]}\r\n`
+  }
   if (body === 'streamed') text += 'transfer-encoding: chunked\r\n'
   else if (body !== 'none') text += `content-length: ${body}\r\n`
   if (upgrade) text += 'connection: upgrade\r\nupgrade: websocket\r\n'

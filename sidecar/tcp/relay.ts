@@ -25,7 +25,7 @@ export class TcpRelay implements Timed {
   constructor(options: RelayOptions) {
     const { near, far, limits, deadlines } = options
     this.#options = options
-    this.deadline = deadlines.now + (far.connecting ? limits.time.connect : limits.time.tcpIdle)
+    this.deadline = deadlines.now + (far.connecting ? limits.time.connect : limits.time.idle)
     deadlines.add(this)
     near
       .on('data', (chunk: Buffer) => this.#fromNear(chunk))
@@ -82,8 +82,8 @@ export class TcpRelay implements Timed {
   #touch(): void {
     const { far, deadlines, limits } = this.#options
     if (far.connecting) return
-    const { halfClosed, tcpIdle } = limits.time
-    this.deadline = deadlines.now + (this.#halfClosed ? halfClosed : tcpIdle)
+    const { halfClosed, idle } = limits.time
+    this.deadline = deadlines.now + (this.#halfClosed ? halfClosed : idle)
   }
 
   #finish(how: CloseReason): void {

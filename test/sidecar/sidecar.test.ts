@@ -8,6 +8,7 @@ import type { SignedSnapshot } from '../../proto/gen/countersign/policy/v1/polic
 import { type SidecarOptions, startSidecar } from '../../sidecar/sidecar.js'
 import { makeSpiffeId, type X509Svid } from '../../spiffe/index.js'
 import { fakeIdentities } from '../support/fake-identities.js'
+import { fakeWorkloadApi } from '../support/fake-workload-api.js'
 import { testEndpoint } from '../support/local-endpoint.js'
 import { memoryLog } from '../support/memory-log.js'
 import { type RawApp, rawApp } from '../support/raw-app.js'
@@ -258,6 +259,19 @@ describe('a sidecar that waits', () => {
     await here.streamsClosed()
   })
 
+  test('gives up when no policy can come, because the agent knows nothing of it', async () => {
+    await using here = await stage()
+    const { authority } = here
+    await using foreign = await fakeWorkloadApi({ authority, identities: [{ id: ORDERS_PATH }] })
+    const failed = expect(here.start({ workloadApi: foreign.address })).rejects.toMatchObject({
+      code: 'CS_SIDECAR_NOT_READY',
+      message: expect.stringContaining('UNIMPLEMENTED'),
+    })
+    await here.log.until(({ level }) => level === 'warn')
+    here.timeUp()
+    await failed
+  })
+
   test('is ended by its signal while it waits for an SVID', async () => {
     await using here = await stage({ entries: [] })
     const stop = new AbortController()
@@ -333,6 +347,22 @@ describe('a sidecar that starts again', () => {
       policy_standing: { state: 'stale', code: 'CS_POLICY_UNAVAILABLE' },
     })
     expect(await callAs(here.checkout, sidecar)).toMatch(/^HTTP\/1\.1 200/)
+  })
+
+  test('enforces what it saved with an agent that knows nothing of policies', async () => {
+    await using here = await stage()
+    const stateFolder = here.folder.file('state')
+    here.give(5)
+    await (await here.start({ stateFolder })).close(0)
+    const { authority } = here
+    await using foreign = await fakeWorkloadApi({ authority, identities: [{ id: ORDERS_PATH }] })
+    const sidecar = await here.start({ stateFolder, workloadApi: foreign.address })
+    await using _ = ended(sidecar)
+    expect(sidecar.status()).toMatchObject({
+      policy: { generation: 5 },
+      policy_standing: null,
+      policy_connected: false,
+    })
   })
 
   test('lets nobody in by the saved policy when the agent has a later one', async () => {
