@@ -142,7 +142,12 @@ function roleOf(certificate: Certificate): string {
 
 /** Distinguished names are only shown, never compared or trusted, so Node's wording of them will do. */
 function namesOf({ der }: Certificate): { readonly subject: string; readonly issuer: string } {
-  const { subject, issuer } = new X509Certificate(Buffer.from(der))
   const oneLine = (name: string | undefined) => printable((name ?? '').split('\n').join(', '))
-  return { subject: oneLine(subject), issuer: oneLine(issuer) }
+  try {
+    const { subject, issuer } = new X509Certificate(Buffer.from(der))
+    return { subject: oneLine(subject), issuer: oneLine(issuer) }
+  } catch {
+    // OpenSSL reads the text in names, which nothing else here does.
+    return { subject: 'not readable', issuer: 'not readable' }
+  }
 }

@@ -6,8 +6,10 @@ import { Server, ServerCredentials } from '@grpc/grpc-js'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { BundleService } from '../../proto/gen/spire/api/server/bundle/v1/bundle.js'
 import { Bundle } from '../../proto/gen/spire/api/types/types.js'
+import { oid, sequence, setOf, tlv } from '../../spiffe/asn1/index.js'
 import { jwtKeySetOf, toPem, writeBundleDocument, type X509Svid } from '../../spiffe/index.js'
 import { signJwt, testAuthority } from '../support/authority.js'
+import { makeCertificate } from '../support/certificate.js'
 import { fakeWorkloadApi } from '../support/fake-workload-api.js'
 import { cliRun } from '../support/run-cli.js'
 import { type TempFolder, tempFolder } from '../support/temp-folder.js'
@@ -138,6 +140,23 @@ describe('certificates', () => {
     expect(near).toMatchObject({ exit: 0 })
     expect(near.stdout).toMatch(/warning: authority of spiffe:\/\/a\.example expires in 31 d/)
     expect(await inspect(['-', '--strict'], { stdin: pem, ...later })).toMatchObject({ exit: 4 })
+  })
+
+  test('shows the rest of a certificate whose name cannot be read', async () => {
+    const { subject: _, ...issuer } = authority.issuer.issuer
+    // Text in UTF-8 that is none.
+    const subject = sequence(setOf(sequence(oid('2.5.4.3'), tlv(0x0c, Uint8Array.of(0xff)))))
+    const times = { notBefore: now.getTime(), notAfter: now.getTime() + 1000 }
+    const { publicKeyInfo } = issuer
+    const der = makeCertificate({
+      subject,
+      publicKeyInfo,
+      issuer: { ...issuer, subject },
+      ...times,
+    })
+    const { stdout, stderr } = await inspectText(toPem('CERTIFICATE', der))
+    expect(stdout).toMatch(/issuer:\s+not readable/)
+    expect(stderr).not.toContain('CS_INTERNAL')
   })
 
   test('--bundle verifies the chain against a bundle in JSON or PEM', async () => {
