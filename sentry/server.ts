@@ -237,7 +237,12 @@ async function stop(
   const reason = new SentryError('CS_SHUTTING_DOWN', 'the sentry is stopping')
   stopping.abort(reason)
   parts.hub.close(reason)
-  await parts.servers.shutDown({ clock, graceMs })
+  parts.servers.drain()
+  const drained = Promise.all([listening.network.drained(), listening.admin.drained()])
+  const late = new AbortController()
+  await Promise.race([drained, clock.sleep(graceMs, late.signal).catch(() => undefined)])
+  late.abort()
+  parts.servers.destroy()
   state.audit.record({ type: 'sentry.stopped.v1', requester: 'local' })
 }
 

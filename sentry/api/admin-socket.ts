@@ -23,6 +23,8 @@ export interface AdminSocketOptions {
 export interface AdminSocket {
   readonly path: string
   stop(): void
+  /** Resolves when nobody is connected any more. */
+  drained(): Promise<void>
   destroyAll(): void
 }
 
@@ -44,6 +46,7 @@ export async function listenOnAdminSocket(options: AdminSocketOptions): Promise<
   return {
     path,
     stop: () => void server.close(),
+    drained: () => open.drained(),
     destroyAll: () => open.destroyAll(),
   }
 }

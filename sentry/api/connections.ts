@@ -10,11 +10,14 @@ export interface Connections {
   track(socket: Socket): void
   /** Hands the connection to grpc-js under a name by which its calls find the caller. */
   serve(socket: Socket, caller: Caller): void
+  /** Resolves when none is being served. */
+  drained(): Promise<void>
   destroyAll(): void
 }
 
 export function connections(callers: CallerBook, injector: ConnectionInjector): Connections {
   const open = new Set<Socket>()
+  const last = new Set<() => void>()
   let served = 0
   return {
     served: () => served,
@@ -30,10 +33,14 @@ export function connections(callers: CallerBook, injector: ConnectionInjector): 
       socket.on('close', () => {
         callers.leave(name)
         served -= 1
+        if (served === 0) for (const resolve of last) resolve()
       })
       Object.defineProperty(socket, 'remoteAddress', { value: name })
       Object.defineProperty(socket, 'remotePort', { value: undefined })
       injector.injectConnection(socket)
+    },
+    async drained() {
+      if (served > 0) await new Promise<void>((resolve) => last.add(resolve))
     },
     destroyAll() {
       for (const socket of open) socket.destroy()

@@ -54,6 +54,8 @@ export interface NetworkListener {
   judgeAgain(trustDomain: TrustDomain): Promise<void>
   /** Lets no new connection in. */
   stop(): void
+  /** Resolves when nobody is connected any more. */
+  drained(): Promise<void>
   destroyAll(): void
 }
 
@@ -125,6 +127,7 @@ export async function listenOnNetwork(options: NetworkListenerOptions): Promise<
       }
     },
     stop: () => void server.close(),
+    drained: () => open.drained(),
     destroyAll: () => open.destroyAll(),
   }
 }

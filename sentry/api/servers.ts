@@ -1,5 +1,4 @@
 import { Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js'
-import type { Clock } from '../../platform/clock.js'
 import { PolicyAdminService } from '../../proto/gen/countersign/policy/v1/policy.js'
 import { HealthService } from '../../proto/gen/grpc/health/v1/health.js'
 import { AgentService } from '../../proto/gen/spire/api/server/agent/v1/agent.js'
@@ -30,8 +29,9 @@ export interface ServersOptions extends PolicyServiceOptions, Omit<FollowOptions
 export interface Servers {
   readonly network: Server
   readonly admin: Server
-  /** Lets running calls end, for so long. */
-  shutDown(options: { readonly clock: Clock; readonly graceMs: number }): Promise<void>
+  /** Tells callers to go when their calls have ended. */
+  drain(): void
+  destroy(): void
 }
 
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -72,13 +72,12 @@ export function servers(options: ServersOptions): Servers {
   return {
     network,
     admin,
-    async shutDown({ clock, graceMs }) {
-      const late = new AbortController()
-      const ended = Promise.all([network, admin].map(tryShutdown))
-      await Promise.race([ended, clock.sleep(graceMs, late.signal).catch(() => undefined)])
-      late.abort()
-      network.forceShutdown()
-      admin.forceShutdown()
+    drain() {
+      // Its callback comes before the last call of an injected connection has ended, so nobody waits for it.
+      for (const server of [network, admin]) server.tryShutdown(() => undefined)
+    },
+    destroy() {
+      for (const server of [network, admin]) server.forceShutdown()
     },
   }
 }
@@ -86,10 +85,6 @@ export function servers(options: ServersOptions): Servers {
 /** What a listener injects its connections with. TLS is the listener's. */
 export function injectorOf(server: Server) {
   return server.createConnectionInjector(ServerCredentials.createInsecure())
-}
-
-function tryShutdown(server: Server): Promise<void> {
-  return new Promise((resolve) => server.tryShutdown(() => resolve()))
 }
 
 /**
