@@ -107,8 +107,17 @@ describe('a change reaches those it concerns, without a restart', () => {
       const { agents } = await askJson(['agent', 'list', ...sentry(), '-o', 'json'])
       const parent = (agents as { id: string }[])[0]?.id ?? ''
       const created = await askJson([
-        ...['entry', 'create', '--spiffe-id', 'spiffe://example.test/extra', '--parent-id', parent],
-        ...['--selector', `unix:uid:${process.getuid?.()}`, ...sentry(), '-o', 'json'],
+        'entry',
+        'create',
+        '--spiffe-id',
+        'spiffe://example.test/extra',
+        '--parent-id',
+        parent,
+        '--selector',
+        `unix:uid:${process.getuid?.()}`,
+        ...sentry(),
+        '-o',
+        'json',
       ])
       expect(
         await waiting.waitForLine((line) => line.includes('spiffe://example.test/extra')),

@@ -33,8 +33,10 @@ test('the package names what it imports, in the versions of the whole', async ()
   const packages = texts.flatMap((text) =>
     [...text.matchAll(/\bfrom\s+['"]((?:@[\w-]+\/)?[\w-]+)[\w/-]*['"]/g)].map(([, name]) => name),
   )
-  const wanted = Object.keys(own.dependencies).toSorted()
-  expect([...new Set(packages)].filter((name) => name !== 'node').toSorted()).toEqual(wanted)
+  const wanted = Object.keys(own.dependencies).toSorted((a, b) => a.localeCompare(b))
+  expect(
+    [...new Set(packages)].filter((name) => name !== 'node').toSorted((a, b) => a.localeCompare(b)),
+  ).toEqual(wanted)
   for (const name of wanted) expect(own.dependencies[name]).toBe(whole.dependencies[name])
   expect(own.version).toBe(whole.version)
   expect(await textOf('spiffe/LICENSE')).toBe(await textOf('LICENSE'))
