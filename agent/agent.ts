@@ -35,6 +35,9 @@ export interface AgentOptions {
 export interface LocalSockets extends AsyncDisposable {
   /** Streams that are open. */
   streams?(): number
+  connections?(): number
+  /** Calls `listener` with the reason code of each refusal. */
+  onRefusal?(listener: (code: string) => void): void
 }
 
 export interface RunningAgent extends AsyncDisposable {

@@ -1,10 +1,11 @@
 import type { Metrics } from '../platform/metrics.js'
 import type { LocalSockets } from './agent.js'
-import type { Identities } from './identities/identities.js'
+import type { Held } from './identities/held.js'
+import type { KeptIdentities } from './identities/keep.js'
 import type { X509KeeperOptions } from './identities/x509-keeper.js'
 
 /** Figures that are read from the agent's state whenever somebody scrapes them. */
-export function watchAgent(metrics: Metrics, identities: Identities): void {
+export function watchAgent(metrics: Metrics, identities: KeptIdentities): void {
   const seconds = (ms: number | undefined) => (ms === undefined ? 0 : ms / 1000)
   const gauges = {
     countersign_agent_connected: [
@@ -23,6 +24,10 @@ export function watchAgent(metrics: Metrics, identities: Identities): void {
       'Registration entries the agent may issue for',
       () => identities.status().entries,
     ],
+    countersign_workload_api_svid_expiry_timestamp_seconds: [
+      'Earliest end among the X.509-SVIDs in hand, 0 while there is none',
+      () => seconds(earliestEnd(identities.held())),
+    ],
     countersign_agent_x509_svids: ['X.509-SVIDs in hand', () => identities.status().x509Svids],
     countersign_agent_jwt_svids: ['JWT-SVIDs in hand', () => identities.status().jwtSvids],
     countersign_agent_change_log_position: [
@@ -40,6 +45,12 @@ export function watchAgent(metrics: Metrics, identities: Identities): void {
   }
 }
 
+function earliestEnd({ svids }: Held): number | undefined {
+  let earliest: number | undefined
+  for (const { expiresAt } of svids.values()) earliest = Math.min(expiresAt, earliest ?? expiresAt)
+  return earliest
+}
+
 /** What the local sockets tell about themselves. */
 export function watchSockets(metrics: Metrics, sockets: LocalSockets | undefined): void {
   metrics.gauge({
@@ -47,6 +58,17 @@ export function watchSockets(metrics: Metrics, sockets: LocalSockets | undefined
     help: 'Streams that workloads hold open on the local sockets',
     collect: (gauge) => gauge.set(sockets?.streams?.() ?? 0),
   })
+  metrics.gauge({
+    name: 'countersign_workload_api_connections',
+    help: 'Connections of workloads to the local sockets',
+    collect: (gauge) => gauge.set(sockets?.connections?.() ?? 0),
+  })
+  const refusals = metrics.counter({
+    name: 'countersign_workload_api_refusals_total',
+    help: 'Calls, streams and connections on the local sockets that were refused, by reason code',
+    labels: ['reason'],
+  })
+  sockets?.onRefusal?.((reason) => refusals.inc({ reason }))
 }
 
 /** Counts what became of requests for X.509-SVIDs. */

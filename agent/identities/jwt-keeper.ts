@@ -109,10 +109,10 @@ export function jwtKeeper(options: JwtKeeperOptions): JwtKeeper {
     } catch (error) {
       putOff(key)
       const code = error instanceof AgentError ? error.code : undefined
-      log.warn(
-        { entry: entry.id, code, reason: (error as Error).message },
-        'no token from the sentry',
-      )
+      // Who waits for a first token is told so itself, as often as it asks.
+      const level = slots.has(key) ? 'warn' : 'debug'
+      const reason = (error as Error).message
+      log[level]({ entry: entry.id, code, reason }, 'no token from the sentry')
       throw error
     }
   }

@@ -7,6 +7,7 @@ import { AgentError } from '../errors.js'
 import type { Identities, Selector } from '../identities/identities.js'
 import { connectionTable } from '../workload-api/connections.js'
 import { entitlements as entitlementsOf } from '../workload-api/entitlements.js'
+import { type Journal, journal as journalTo } from '../workload-api/journal.js'
 import { defaultLimits, type Limits } from '../workload-api/limits.js'
 import { type LocalServer, openLocalServer } from '../workload-api/local-server.js'
 import { messages as messagesOf } from '../workload-api/messages.js'
@@ -48,6 +49,10 @@ export interface LocalEndpoints extends AsyncDisposable {
   readonly paths: readonly string[]
   /** How many streams are open. */
   streams(): number
+  /** How many connections are open. */
+  connections(): number
+  /** Calls `listener` with the reason code of every call, stream and connection that is refused. */
+  onRefusal(listener: (code: string) => void): void
   /** Tells every stream that the agent stops, and removes the sockets. */
   close(): Promise<void>
 }
@@ -67,7 +72,15 @@ export async function openLocalEndpoints(options: LocalEndpointsOptions): Promis
   const { sockets, privateSocket, log } = options
   sockets.forEach(assertOwnSelectors)
   const attestation = options.attestation ?? kernelAttestation(options)
-  const context = contextOf(options, attestation)
+  const refusalListeners = new Set<(code: string) => void>()
+  const onRefusal = (code: string) => {
+    for (const listener of refusalListeners) listener(code)
+  }
+  const context = contextOf({
+    ...options,
+    attestation,
+    journal: journalTo({ ...options, onRefusal }),
+  })
   const servers: LocalServer[] = []
   const close = once(async () => {
     await context.pushes.close(new AgentError('CS_AGENT_STOPPING', 'agent is stopping'))
@@ -78,7 +91,9 @@ export async function openLocalEndpoints(options: LocalEndpointsOptions): Promis
   try {
     servers.push(await openPublic(options, context))
     if (privateSocket !== undefined) {
-      servers.push(await openPrivate(privateSocket, { ...options, attestation }))
+      servers.push(
+        await openPrivate(privateSocket, { ...options, attestation, journal: context.journal }),
+      )
     }
   } catch (error) {
     await close()
@@ -86,7 +101,14 @@ export async function openLocalEndpoints(options: LocalEndpointsOptions): Promis
   }
   const paths = sockets.map(({ path }) => path)
   log.info({ sockets: paths, privateSocket }, 'Workload API listens')
-  return { paths, streams: () => context.pushes.count(), close, [Symbol.asyncDispose]: close }
+  return {
+    paths,
+    streams: () => context.pushes.count(),
+    connections: () => context.connections.count(),
+    onRefusal: (listener) => void refusalListeners.add(listener),
+    close,
+    [Symbol.asyncDispose]: close,
+  }
 }
 
 function kernelAttestation({ clock, log }: LocalEndpointsOptions): Attestation {
@@ -106,16 +128,21 @@ function limitsOf({ limits }: LocalEndpointsOptions): Limits {
   return { ...defaultLimits, ...limits }
 }
 
-function contextOf(options: LocalEndpointsOptions, attestation: Attestation): ValidationContext {
-  const { identities, clock, log } = options
+type Equipped = LocalEndpointsOptions & {
+  readonly attestation: Attestation
+  readonly journal: Journal
+}
+
+function contextOf(options: Equipped): ValidationContext {
+  const { identities, clock, journal } = options
   return {
     identities,
     clock,
-    log,
+    journal,
     entitlements: entitlementsOf(identities),
     messages: messagesOf(identities),
     pushes: pushesTo(options),
-    connections: connectionTable({ attestation, limits: limitsOf(options), clock, log }),
+    connections: connectionTable({ ...options, limits: limitsOf(options) }),
     patienceMs: options.patienceMs ?? DEFAULT_PATIENCE_MS,
     foreignClaims: options.foreignClaims ?? [],
   }
@@ -142,27 +169,32 @@ function openPublic(
     connections: context.connections,
     limits: limitsOf(options),
     clock,
+    journal: context.journal,
     log,
   })
 }
 
-function openPrivate(
-  path: string,
-  options: LocalEndpointsOptions & { readonly attestation: Attestation },
-): Promise<LocalServer> {
-  const { identities, sockets, attestation, clock, log } = options
+function openPrivate(path: string, options: Equipped): Promise<LocalServer> {
+  const { identities, sockets, attestation, clock, journal, log } = options
   const limits = limitsOf(options)
-  const connections = connectionTable({ attestation, limits, clock, log })
+  const connections = connectionTable({ ...options, limits })
   const admits = (uid: number) => uid === 0 || uid === process.geteuid?.()
   const paths = sockets.map((socket) => socket.path)
   return openLocalServer({
     sockets: [{ path, ...PRIVATE, selectors: [], admits }],
     services: [
-      diagnosisService({ identities, connections, log, sockets: paths, anyProcess: attestation }),
+      diagnosisService({
+        identities,
+        connections,
+        journal,
+        sockets: paths,
+        anyProcess: attestation,
+      }),
     ],
     connections,
     limits,
     clock,
+    journal,
     log,
   })
 }

@@ -9,12 +9,11 @@ import type { SnapshotReport } from '../../proto/gen/countersign/policy/v1/polic
 import { SpiffeError, type SpiffeId } from '../../spiffe/index.js'
 import type { AttestedCaller } from '../attestation/caller.js'
 import { AgentError } from '../errors.js'
-import { whoOf } from '../workload-api/calls.js'
 import type { Connection } from '../workload-api/connections.js'
 import type { IdentityContext } from '../workload-api/fetch-x509-svid.js'
 import type { Follower, View } from '../workload-api/follower.js'
 import type { LocalService } from '../workload-api/local-server.js'
-import { reasonOf, replyFor } from '../workload-api/replies.js'
+import { replyFor } from '../workload-api/replies.js'
 import { streamSink } from '../workload-api/stream-sink.js'
 import { openStream, refuseOnThrow } from '../workload-api/streams.js'
 
@@ -67,7 +66,7 @@ interface Followed {
 }
 
 function policyStream(options: PolicyStreamOptions) {
-  const { connection, call, log, identities } = options
+  const { connection, call, journal, identities } = options
   const sink = streamSink(call)
   let followed: Followed | undefined
 
@@ -91,7 +90,7 @@ function policyStream(options: PolicyStreamOptions) {
       } catch (error) {
         if (sink.over.aborted) return
         if (followed) return followed.stream.end(error)
-        log.info({ rpc: RPC, ...whoOf(connection), ...reasonOf(error) }, 'call refused')
+        journal.refused({ rpc: RPC, connection }, error)
         sink.end(replyFor(error))
       }
     },

@@ -4,17 +4,16 @@ import {
   type ServerInterceptor,
   ServerListenerBuilder,
 } from '@grpc/grpc-js'
-import type { Log } from '../../platform/log.js'
 import { AgentError } from '../errors.js'
-import { whoOf } from './calls.js'
 import type { Connection, Connections } from './connections.js'
+import type { Journal } from './journal.js'
 import type { Limits } from './limits.js'
-import { reasonOf, replyFor } from './replies.js'
+import { replyFor } from './replies.js'
 
 export interface AdmissionOptions {
   readonly connections: Connections
   readonly limits: Limits
-  readonly log: Log
+  readonly journal: Journal
 }
 
 const HEADER = 'workload.spiffe.io'
@@ -25,12 +24,12 @@ const HEADER = 'workload.spiffe.io'
  * send, one with oversized headers, or one of a user with too many calls open.
  */
 export function admission(options: AdmissionOptions): ServerInterceptor {
+  const { connections, journal } = options
   return (method, call) => {
-    const connection = connectionOf(call, options)
+    const connection = connections.find(call)
     let admitted = false
     const refuse = (error: AgentError) => {
-      const who = { rpc: method.path, ...whoOf(connection), ...reasonOf(error) }
-      options.log.warn(who, 'call refused')
+      journal.refused({ rpc: method.path, connection }, error)
       call.sendStatus(replyFor(error))
     }
     const listener = new ServerListenerBuilder()
@@ -47,17 +46,6 @@ export function admission(options: AdmissionOptions): ServerInterceptor {
       })
       .build()
     return new ServerInterceptingCall(call, { start: (next) => next(listener) })
-  }
-}
-
-function connectionOf(
-  call: { getPeer(): string },
-  { connections }: AdmissionOptions,
-): Connection | undefined {
-  try {
-    return connections.of(call)
-  } catch {
-    return undefined
   }
 }
 

@@ -1,13 +1,14 @@
 import type { handleUnaryCall } from '@grpc/grpc-js'
-import type { Log, LogFields } from '../../platform/log.js'
+import type { LogFields } from '../../platform/log.js'
 import type { AttestedCaller } from '../attestation/caller.js'
 import type { Connection, Connections } from './connections.js'
-import { type Replies, reasonOf, replyFor } from './replies.js'
+import type { Journal } from './journal.js'
+import { type Replies, replyFor } from './replies.js'
 
 /** What the calls of a local server share. */
 export interface CallContext {
   readonly connections: Connections
-  readonly log: Log
+  readonly journal: Journal
 }
 
 export interface UnaryRequest<Request> {
@@ -34,7 +35,7 @@ export interface UnaryOptions<Request, Response> {
 
 /** Serves a call with one answer. Whatever is thrown becomes a fixed reply and one line in the log. */
 export function unaryHandler<Request, Response>(
-  { connections, log }: CallContext,
+  { connections, journal }: CallContext,
   { rpc, serve, replies }: UnaryOptions<Request, Response>,
 ): handleUnaryCall<Request, Response> {
   return async (call, callback) => {
@@ -45,18 +46,11 @@ export function unaryHandler<Request, Response>(
       const attest = () => caller.attest(signal)
       const { request } = call
       const { response, granted } = await serve({ request, connection, attest, signal })
-      log.info({ rpc, ...whoOf(connection), ...granted }, 'call served')
+      journal.granted({ rpc, connection }, granted, 'call served')
       callback(null, response)
     } catch (error) {
-      log.info({ rpc, ...whoOf(connection), ...reasonOf(error) }, 'call refused')
+      journal.refused({ rpc, connection }, error)
       callback(replyFor(error, replies))
     }
   }
-}
-
-/** The fields that say in the log who called. */
-export function whoOf(connection: Connection | undefined): LogFields {
-  if (!connection) return {}
-  const { caller, path } = connection
-  return { pid: caller.pid, uid: caller.uid, socket: path }
 }

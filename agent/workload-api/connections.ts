@@ -4,8 +4,8 @@ import type { Log } from '../../platform/log.js'
 import type { Attestation, Caller } from '../attestation/caller.js'
 import { AgentError } from '../errors.js'
 import type { Selector } from '../identities/identities.js'
+import type { Journal } from './journal.js'
 import type { Limits } from './limits.js'
-import { reasonOf } from './replies.js'
 
 /** An open connection to a local socket and the process that opened it. */
 export interface Connection {
@@ -29,10 +29,14 @@ export interface CallCount {
 export interface Connections {
   /** Identifies the caller and gives the connection its address; closes one that is over a limit. */
   accept(socket: Socket, from: AcceptedOn): boolean
+  /** Undefined when the connection is closed. */
+  find(call: { getPeer(): string }): Connection | undefined
   /** Throws `CS_CALLER_NOT_ATTESTED` when the connection is closed. */
   of(call: { getPeer(): string }): Connection
   /** Resolves when none is open. */
   empty(): Promise<void>
+  /** How many are open. */
+  count(): number
   closeAll(): void
 }
 
@@ -47,6 +51,7 @@ export interface ConnectionsOptions {
   readonly attestation: Attestation
   readonly limits: Limits
   readonly clock: Clock
+  readonly journal: Journal
   readonly log: Log
 }
 
@@ -60,7 +65,7 @@ interface OpenConnection extends Connection {
 const CLOSED = new Error('connection is closed')
 
 export function connectionTable(options: ConnectionsOptions): Connections {
-  const { limits, log } = options
+  const { limits, journal, log } = options
   const open = new Map<string, OpenConnection>()
   const connectionsOf = counts()
   const callsOf = counts()
@@ -92,13 +97,13 @@ export function connectionTable(options: ConnectionsOptions): Connections {
     const ofUser = connectionsOf.get(uid)
     return ofUser >= limits.connectionsPerUser ? overLimit('user has too many open') : undefined
   }
+  const find = (call: { getPeer(): string }) => open.get(call.getPeer())
   return {
     accept(socket, from) {
       const caller = callerOn(socket, from, options)
       const refused = refusal(caller, from)
       if (refused) {
-        const { pid, uid } = caller
-        log.warn({ pid, uid, socket: from.path, ...reasonOf(refused) }, 'connection refused')
+        journal.refused({ connection: { caller, path: from.path } }, refused, 'connection refused')
         caller.close()
         socket.destroy()
         return false
@@ -113,8 +118,9 @@ export function connectionTable(options: ConnectionsOptions): Connections {
       void closeUnlessGreeted(socket, closed, options)
       return true
     },
+    find,
     of(call) {
-      const connection = open.get(call.getPeer())
+      const connection = find(call)
       if (!connection) throw new AgentError('CS_CALLER_NOT_ATTESTED', 'connection is closed')
       return connection
     },
@@ -124,6 +130,7 @@ export function connectionTable(options: ConnectionsOptions): Connections {
         : new Promise((resolve) => {
             onEmpty.push(resolve)
           }),
+    count: () => open.size,
     closeAll() {
       for (const { socket } of open.values()) socket.destroy()
     },
@@ -167,13 +174,14 @@ function counts(): Counts {
 function callerOn(
   socket: Socket,
   { path, selectors }: AcceptedOn,
-  { attestation, log }: ConnectionsOptions,
+  { attestation, journal }: ConnectionsOptions,
 ): Caller {
   try {
     return attestation.callerOn(socket, selectors)
   } catch (error) {
-    log.warn({ socket: path, ...reasonOf(error) }, 'caller unknown')
-    return nobody(error)
+    const caller = nobody(error)
+    journal.refused({ connection: { caller, path } }, error, 'caller unknown')
+    return caller
   }
 }
 

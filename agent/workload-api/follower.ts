@@ -1,12 +1,12 @@
 import type { Clock } from '../../platform/clock.js'
-import type { Log, LogFields } from '../../platform/log.js'
+import type { LogFields } from '../../platform/log.js'
 import type { AttestedCaller } from '../attestation/caller.js'
 import { AgentError } from '../errors.js'
-import { whoOf } from './calls.js'
 import type { Connection } from './connections.js'
+import type { Journal } from './journal.js'
 import type { Message } from './messages.js'
 import { patience, type Wanted } from './patience.js'
-import { reasonOf, replyFor } from './replies.js'
+import { replyFor } from './replies.js'
 import type { StreamSink } from './stream-sink.js'
 
 /** What a caller is to hold at one moment. */
@@ -26,7 +26,7 @@ export interface FollowerOptions {
   readonly view: (caller: AttestedCaller) => View
   readonly sink: StreamSink
   readonly clock: Clock
-  readonly log: Log
+  readonly journal: Journal
   /** How long a message may wait for what is missing in it. */
   readonly patienceMs: number
 }
@@ -47,8 +47,7 @@ export interface Follower {
 const CHANGED = new Error('state has changed')
 
 export function follower(options: FollowerOptions): Follower {
-  const { rpc, connection, view, sink, log } = options
-  const who = { rpc, ...whoOf(connection) }
+  const { rpc, connection, view, sink, journal } = options
   /** As the caller was when it was last looked at. */
   let last: AttestedCaller | undefined
   let sent: { readonly key: string; readonly bytes: Buffer } | undefined
@@ -86,13 +85,13 @@ export function follower(options: FollowerOptions): Follower {
     const opened = sent === undefined
     sent = { key: message.key, bytes }
     if (same) return
-    if (opened) log.info({ ...who, ...granted() }, 'stream opened')
-    else log.debug({ ...who, ...granted() }, 'update sent')
+    if (opened) journal.granted({ rpc, connection }, granted(), 'stream opened')
+    else journal.updated({ rpc, connection }, granted())
     await sink.write(bytes)
   }
   const end = (error: unknown) => {
     if (sink.over.aborted) return
-    log.info({ ...who, ...reasonOf(error) }, sent ? 'stream ended' : 'call refused')
+    journal.refused({ rpc, connection }, error, sent ? 'stream ended' : 'call refused')
     sink.end(replyFor(error))
   }
 

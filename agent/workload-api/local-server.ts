@@ -9,6 +9,7 @@ import type { Clock } from '../../platform/clock.js'
 import type { Log } from '../../platform/log.js'
 import { admission } from './admission.js'
 import type { AcceptedOn, Connections } from './connections.js'
+import type { Journal } from './journal.js'
 import type { Limits } from './limits.js'
 import { listenAt, type SocketPlace } from './socket.js'
 
@@ -23,6 +24,7 @@ export interface LocalServerOptions {
   readonly connections: Connections
   readonly limits: Limits
   readonly clock: Clock
+  readonly journal: Journal
   readonly log: Log
 }
 
@@ -39,9 +41,9 @@ const CLOSING_MS = 1000
  * byte of it is read. Throws as {@link listenAt} does; nothing listens then.
  */
 export async function openLocalServer(options: LocalServerOptions): Promise<LocalServer> {
-  const { sockets, services, connections, limits, log } = options
+  const { sockets, services, connections, limits, journal, log } = options
   const server = new Server({
-    interceptors: [admission({ connections, limits, log })],
+    interceptors: [admission({ connections, limits, journal })],
     'grpc.enable_channelz': 0,
     'grpc.max_receive_message_length': limits.messageBytes,
     'grpc.max_concurrent_streams': limits.streamsPerConnection,

@@ -1,12 +1,12 @@
 import type { handleServerStreamingCall, ServerWritableStream } from '@grpc/grpc-js'
 import type { Clock } from '../../platform/clock.js'
 import type { AttestedCaller } from '../attestation/caller.js'
-import { type CallContext, whoOf } from './calls.js'
+import type { CallContext } from './calls.js'
 import type { Connection } from './connections.js'
 import type { Entitlements } from './entitlements.js'
 import { follower, type View } from './follower.js'
 import type { Pushes } from './pushes.js'
-import { reasonOf, replyFor } from './replies.js'
+import { replyFor } from './replies.js'
 import { type SendingCall, streamSink } from './stream-sink.js'
 
 export interface StreamContext extends CallContext {
@@ -53,7 +53,7 @@ export interface StreamStart {
 
 /** Finds the connection of a stream. What is thrown becomes its status: gRPC itself would let it kill the process. */
 export function refuseOnThrow(
-  { connections, entitlements, log }: StreamContext,
+  { connections, entitlements, journal }: StreamContext,
   { rpc, call }: StreamStart,
   open: (connection: Connection) => void,
 ): void {
@@ -63,7 +63,7 @@ export function refuseOnThrow(
     entitlements.assertReady()
     open(connection)
   } catch (error) {
-    log.info({ rpc, ...whoOf(connection), ...reasonOf(error) }, 'call refused')
+    journal.refused({ rpc, connection }, error)
     streamSink(call).end(replyFor(error))
   }
 }

@@ -2,6 +2,7 @@ import { status } from '@grpc/grpc-js'
 import { describe, expect, test } from 'vitest'
 import { entitlements } from '../../../agent/workload-api/entitlements.js'
 import { follower } from '../../../agent/workload-api/follower.js'
+import { journal } from '../../../agent/workload-api/journal.js'
 import { messages } from '../../../agent/workload-api/messages.js'
 import type { Reply } from '../../../agent/workload-api/replies.js'
 import type { StreamSink } from '../../../agent/workload-api/stream-sink.js'
@@ -55,7 +56,7 @@ function followBundles(identities: FakeIdentities, sink: StreamSink) {
     connection,
     sink,
     clock: fakeClock(),
-    log: silentLog,
+    journal: journal({ clock: fakeClock(), log: silentLog }),
     patienceMs: 1000,
     view: (caller) => ({
       message: made.jwtBundles(entitled.entriesOf(caller)),
