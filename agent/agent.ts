@@ -10,7 +10,7 @@ import { nothingHeld } from './identities/held.js'
 import type { Identities } from './identities/identities.js'
 import { watchAgent, watchSockets } from './metrics.js'
 import { assemble } from './parts.js'
-import { readinessOf, whenReady } from './readiness.js'
+import { notReady, readinessOf, whenReady } from './readiness.js'
 import { type AgentState, readState } from './state.js'
 import { lifetime } from './waits.js'
 
@@ -64,13 +64,13 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   watchAgent(metrics, identities)
 
   const life = lifetime()
-  const running = Promise.all([
-    saver.run(life.signal),
-    identities.run(life.signal),
-    session.run(life.signal),
-  ])
-  running.catch((error: unknown) =>
-    log.error({ reason: String(error) }, 'a part of the agent has stopped'),
+  let broken: AgentError | undefined
+  const partStopped = (error: unknown) => {
+    broken = new AgentError('CS_AGENT_BROKEN', String(error), { cause: error })
+    log.error({ code: broken.code, reason: broken.message }, 'a part of the agent has stopped')
+  }
+  const running = Promise.all(
+    [saver, identities, session].map((part) => part.run(life.signal).catch(partStopped)),
   )
   const stop = once(async () => {
     life.abort(new AgentError('CS_AGENT_STOPPING', 'the agent is stopping'))
@@ -90,7 +90,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   })
   return {
     identities,
-    readiness: () => readinessOf(parts, clock.now().getTime()),
+    readiness: () => (broken ? notReady(broken) : readinessOf(parts, clock.now().getTime())),
     whenReady: (signal) => whenReady(parts, clock, signal),
     close,
     [Symbol.asyncDispose]: close,

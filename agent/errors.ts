@@ -117,6 +117,11 @@ export const agentReasons = {
     what: 'The agent is shutting down and has ended its streams.',
     todo: 'Nothing, if the agent is meant to restart; clients come back by themselves.',
   },
+  CS_AGENT_BROKEN: {
+    severity: 'critical',
+    what: 'A part of the agent has stopped for a reason that was not foreseen; what is in hand is served, but no longer renewed for certain.',
+    todo: 'Restart the agent, which keeps its sealed state, and report the line in its log.',
+  },
   CS_AUDIENCE_MISSING: {
     severity: 'error',
     what: 'A JWT-SVID was asked for or is to be validated without an audience.',

@@ -1,6 +1,7 @@
 import type { Readiness } from '../platform/admin-http.js'
 import type { Clock } from '../platform/clock.js'
 import { AgentError, type AgentErrorCode } from './errors.js'
+import type { AgentProblem } from './identities/identities.js'
 import type { Parts } from './parts.js'
 import { hasExpired } from './sentry/own-identity.js'
 import { onAbort } from './waits.js'
@@ -10,13 +11,13 @@ export function readinessOf({ identities, store, session }: Parts, now: number):
   const own = store.current()
   const usable = own !== undefined && !hasExpired(own, now)
   if (usable && identities.ready()) return { ready: true, reasons: [] }
-  const problem = session.standing.problem()
-  return {
-    ready: false,
-    reasons: [
-      problem ? `${problem.code}: ${problem.message}` : 'CS_IDENTITIES_NOT_READY: not attested yet',
-    ],
-  }
+  return notReady(
+    session.standing.problem() ?? { code: 'CS_IDENTITIES_NOT_READY', message: 'not attested yet' },
+  )
+}
+
+export function notReady({ code, message }: AgentProblem): Readiness {
+  return { ready: false, reasons: [`${code}: ${message}`] }
 }
 
 /** What no waiting mends: an agent that meets one of these before it is ready will not become so. */

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { PlatformError } from '../../platform/errors.js'
 import { testAuthority } from '../support/authority.js'
 import { entry, wireBundle } from '../support/fake-sentry.js'
+import { seededRandom } from '../support/seeded-random.js'
 import { attested, stateFileIn, untilHeld, world } from './running-agent.js'
 
 const shop = entry({ id: 'shop', path: '/shop', selectors: ['unix:uid:1001'] })
@@ -353,6 +354,32 @@ describe('what the sentry pushes', () => {
       code: 'CS_ISSUANCE_REFUSED',
     })
   })
+})
+
+test('a part that stops for a reason nobody foresaw makes the agent unready, and it still closes', async () => {
+  await using w = await world()
+  const random = seededRandom(1)
+  let works = true
+  const agent = await attested(w, {
+    entries: [shop],
+    random: {
+      ...random,
+      fraction() {
+        if (!works) throw new TypeError('no chance')
+        return random.fraction()
+      },
+    },
+  })
+  works = false
+  await w.sentry.stop()
+  await w.log.until(({ code }) => code === 'CS_AGENT_BROKEN')
+  expect(agent.readiness()).toEqual({
+    ready: false,
+    reasons: ['CS_AGENT_BROKEN: TypeError: no chance'],
+  })
+  expect(agent.identities.status().x509Svids).toBe(1)
+  works = true
+  await agent.close()
 })
 
 describe('sealed state that cannot be used', () => {
