@@ -68,14 +68,17 @@ export function serverCalls(options: ServerCallOptions): ServerCalls {
     unary: (serve) => (call, answer) => {
       const caller = callers.find(call.getPeer()) ?? nobody
       const context = unaryContext(call, caller)
-      void Promise.resolve()
-        .then(() => serve(call.request, context))
-        .then(
+      const refuse = (error: unknown) => {
+        if (!call.cancelled) answer(fail(error, call.getPath(), caller))
+      }
+      try {
+        void Promise.resolve(serve(call.request, context)).then(
           (response) => answer(null, response),
-          (error: unknown) => {
-            if (!call.cancelled) answer(fail(error, call.getPath(), caller))
-          },
+          refuse,
         )
+      } catch (error) {
+        refuse(error)
+      }
     },
     serverStream: (serve) => (call) => {
       const caller = callers.find(call.getPeer()) ?? nobody

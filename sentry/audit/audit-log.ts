@@ -9,6 +9,7 @@ import type { AuditEvent, AuditSink } from './event.js'
 
 /** One line of the audit log. `hash` is over the line without it, so `prev` makes the lines a chain. */
 export interface AuditRecord extends AuditEvent {
+  /** Unique over all runs of all sentries. */
   readonly id: string
   /** RFC 3339, UTC. */
   readonly time: string
@@ -102,11 +103,7 @@ export function openAuditLog(options: AuditLogOptions): AuditLog {
     return turn
   }
 
-  const stamp = (event: AuditEvent): Stamped => ({
-    id: random.uuid(),
-    time: clock.now().toISOString(),
-    event,
-  })
+  const stamp = stamper({ clock, random })
 
   return {
     lastRecordAt,
@@ -128,6 +125,23 @@ export function openAuditLog(options: AuditLogOptions): AuditLog {
       closed = true
       closeSync(file)
     },
+  }
+}
+
+/** An id of its own for each record, and the time; a batch of five hundred SVIDs needs as many. */
+function stamper({ clock, random }: Pick<AuditLogOptions, 'clock' | 'random'>) {
+  const run = random.uuid()
+  let records = 0
+  let at = Number.NaN
+  let time = ''
+  return (event: AuditEvent): Stamped => {
+    const now = clock.now()
+    if (now.getTime() !== at) {
+      at = now.getTime()
+      time = now.toISOString()
+    }
+    records += 1
+    return { id: `${run}-${records}`, time, event }
   }
 }
 

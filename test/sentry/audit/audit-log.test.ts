@@ -51,7 +51,7 @@ test('records are lines of JSON that name the hash of the line before, also over
     'sentry.stopped.v1',
   ])
   expect(records[1]).toMatchObject({
-    id: expect.stringMatching(/^[0-9a-f-]{36}$/),
+    id: expect.stringMatching(/^[0-9a-f-]{36}-2$/),
     time: clock.now().toISOString(),
     subject: 'spiffe://prod.example/app',
     code: 'CS_ENTRY_NOT_FOUND',
