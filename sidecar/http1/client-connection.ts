@@ -140,6 +140,7 @@ export class Http1ClientConnection implements Responder, Timed {
     this.#keepIdle = idleTime(this.#options.keepIdle, keepAliveSeconds)
     if (status === 101) {
       this.#upgraded = true
+      this.#requestDone = false
       this.#keep = false
     }
     this.#requester?.respond(this.#passedOn(response))

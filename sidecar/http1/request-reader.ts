@@ -1,4 +1,4 @@
-import type { Headers } from '../exchange.js'
+import { type Headers, NO_TRAILERS } from '../exchange.js'
 import type { MessageLimits } from '../limits.js'
 import { type BodyReader, type BodySink, bodyReader, endlessBody } from './body.js'
 import { findHeadEnd } from './head-finder.js'
@@ -126,7 +126,7 @@ export class RequestReader {
     this.#waiting = true
     this.#body = bodyReader(request.body, this.#limits)
     this.#visitor.request(request)
-    if (!this.#body && !request.upgrade) this.#visitor.end([])
+    if (!this.#body) this.#visitor.end(NO_TRAILERS)
     return end
   }
 

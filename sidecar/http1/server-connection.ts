@@ -243,7 +243,9 @@ export class Http1ServerConnection implements Requester, Timed {
 
   #upgrade(): void {
     this.#keep = false
+    this.#requestDone = false
     this.#reader.upgrade()
+    this.#responder?.flush()
   }
 
   #endUpgraded(): void {
@@ -302,16 +304,14 @@ export class Http1ServerConnection implements Requester, Timed {
     this.deadline = this.#deadlines.now + (this.#framing === undefined ? response : idle)
   }
 
-  /** The caller sends no more. What it asked completely is still answered. */
+  /** In a conversation only this direction has ended; else nobody waits for an answer any more. */
   #onEnd(): void {
-    this.#keep = false
     if (this.#framing === 'upgraded') {
       this.#onRequestEnd(NO_TRAILERS)
       this.#responder?.flush()
-      if (this.#responseDone) this.#socket.end()
       return
     }
-    if (this.#exchange && this.#requestDone) return
+    this.#keep = false
     this.#finishExchange('caller')
     this.#shut()
   }
