@@ -23,13 +23,15 @@ const me = [`unix:uid:${process.getuid?.() ?? 0}`]
 const ordersEntry = { path: ORDERS_PATH, selectors: me }
 const REQUEST = 'GET /orders/1 HTTP/1.1\r\nHost: orders\r\nConnection: close\r\n\r\n'
 
-/** A clock on which the wait for the first policy ends when the test says so. */
+const FRESH_POLICY_MS = 1000
+
+/** A clock on which a wait for the first or for a fresh policy ends when the test says so. */
 function patientClock() {
   let timeUp = () => {}
   const clock: Clock = {
     ...systemClock,
     sleep: (ms, signal) =>
-      ms < LONG_MS / 2
+      ms < LONG_MS / 2 && ms !== FRESH_POLICY_MS
         ? systemClock.sleep(ms, signal)
         : new Promise((resolve, reject) => {
             timeUp = resolve
@@ -356,7 +358,10 @@ describe('a sidecar that starts again', () => {
     await (await here.start({ stateFolder })).close(0)
     const { authority } = here
     await using foreign = await fakeWorkloadApi({ authority, identities: [{ id: ORDERS_PATH }] })
-    const sidecar = await here.start({ stateFolder, workloadApi: foreign.address })
+    const starting = here.start({ stateFolder, workloadApi: foreign.address })
+    await here.log.until(({ level }) => level === 'warn')
+    here.timeUp()
+    const sidecar = await starting
     await using _ = ended(sidecar)
     expect(sidecar.status()).toMatchObject({
       policy: { generation: 5 },
@@ -436,7 +441,7 @@ describe('closing', () => {
     await using here = await stage()
     here.give(1)
     const sidecar = await here.start()
-    expect(await Promise.all([sidecar.close(1000), sidecar.close(0)])).toEqual([true, true])
+    expect(await Promise.all([sidecar.close(9000), sidecar.close(0)])).toEqual([true, true])
     expect(await sidecar.close(0)).toBe(true)
   })
 })
