@@ -37,11 +37,6 @@ export const policyReasons = {
     what: 'A PolicyTest does not hold for the documents that were about to be stored.',
     todo: 'Run countersign policy test with the same files; it shows each case and the rule that decided.',
   },
-  CS_POLICY_TARGET_UNKNOWN: {
-    severity: 'error',
-    what: 'A SPIFFE ID does not have the shape that this deployment gives to apps.',
-    todo: 'Check the layout (kubernetes or dapr) and the trust domain against the ID in the message.',
-  },
   CS_SNAPSHOT_INVALID: {
     severity: 'error',
     what: 'A policy snapshot cannot be used; the last good one stays in force.',
