@@ -1,24 +1,11 @@
-import { PassThrough } from 'node:stream'
 import { describe, expect, test } from 'vitest'
-import type { CliContext } from '../../cli/context.js'
-import { runCli } from '../../cli/program.js'
+import { cliRun } from '../support/run-cli.js'
 
 const NOW = new Date('2026-11-20T12:00:00Z')
 
 async function run(args: readonly string[], environment: Record<string, string> = {}) {
-  const [stdout, stderr] = [new PassThrough(), new PassThrough()]
-  const context: CliContext = {
-    stdin: new PassThrough(),
-    stdout,
-    stderr,
-    environment,
-    now: () => NOW,
-    signal: new AbortController().signal,
-    colour: false,
-  }
-  const code = await runCli(args, context)
-  const text = (stream: PassThrough) => String(stream.read() ?? '')
-  return { code, stdout: text(stdout), stderr: text(stderr) }
+  const { exit: code, ...streams } = await cliRun(args, { environment, now: () => NOW })
+  return { code, ...streams }
 }
 
 const verbs = [
