@@ -121,9 +121,20 @@ export function jwtKeeper(options: JwtKeeperOptions): JwtKeeper {
     slots.delete(key)
     const backoff = exponentialBackoff({ ...RETRY, random })
     slots.set(key, { held, used: false, refreshAt: held.refreshAt, backoff })
-    const [oldest] = slots.keys()
-    if (slots.size > MAX_TOKENS && oldest !== undefined) slots.delete(oldest)
+    if (slots.size > MAX_TOKENS) letGoOfOne()
     alarm.ring()
+  }
+
+  /** The least recently used of the entry that has the most: a workload pushes out its own tokens first. */
+  function letGoOfOne(): void {
+    const counts = new Map<string, number>()
+    for (const { held } of slots.values()) {
+      counts.set(held.entry.id, (counts.get(held.entry.id) ?? 0) + 1)
+    }
+    const most = Math.max(...counts.values())
+    for (const [key, { held }] of slots) {
+      if (counts.get(held.entry.id) === most) return void slots.delete(key)
+    }
   }
 
   /** The token at hand is still good, so a sentry in trouble is not asked at every turn. */

@@ -72,6 +72,20 @@ describe('cache', () => {
     await ask(k, 'second')
     expect(k.issuer.tokens).toHaveLength(calls + 1)
   })
+
+  test('keeps the tokens of one workload, however many another asks for', async () => {
+    const orders = heldEntry({ id: 'orders', path: '/orders' })
+    await using k = kept()
+    k.tell({ full: true, entries: [shop, orders] })
+    await k.until(() => k.identities.status().x509Svids === 2)
+    const mine = await ask(k, 'orders')
+    for (let at = 0; at < 1010; at += 1) {
+      await k.identities.jwtSvid({ entry: orders, audience: [`audience-${at}`], signal: never })
+    }
+    expect(k.identities.status().jwtSvids).toBe(1000)
+    k.issuer.failCalls(unavailable)
+    expect(await ask(k, 'orders')).toBe(mine)
+  })
 })
 
 describe('refresh', () => {
