@@ -59,6 +59,7 @@ const unavailable = new Set([
   'CS_SENTRY_UNAVAILABLE',
   'CS_ENDPOINT_UNAVAILABLE',
   'CS_SOCKET_MISSING',
+  'CS_SIDECAR_NOT_READY',
 ])
 const notAuthorised = new Set(['CS_NO_IDENTITY', 'CS_SOCKET_DENIED', 'CS_PEER_NOT_AUTHORIZED'])
 

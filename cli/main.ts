@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { whenUnread } from './process.js'
 import { runCli } from './program.js'
 
 const stop = new AbortController()
@@ -13,12 +14,15 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 // SIGHUP asks for a reload; configuration is read once, so there is nothing to do, and it is no reason to end.
 process.on('SIGHUP', () => undefined)
-// A reader that goes away (`countersign entry list | head -1`) is no error.
+const args = process.argv.slice(2)
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0)
+  if (error.code !== 'EPIPE') return
+  const next = whenUnread(args)
+  if (next === 'exit') process.exit(0)
+  if (next === 'stop') stop.abort('end of standard output')
 })
 
-process.exitCode = await runCli(process.argv.slice(2), {
+process.exitCode = await runCli(args, {
   stdin: process.stdin,
   stdout: process.stdout,
   stderr: process.stderr,

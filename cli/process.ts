@@ -19,6 +19,16 @@ export function announceReady(
 }
 
 /**
+ * What a command does when its standard output is closed under it. A component serves others, whoever reads its
+ * access log; the demonstration has processes to end; for the rest (`entry list | head -1`) it is no error.
+ */
+export function whenUnread(args: readonly string[]): 'go on' | 'stop' | 'exit' {
+  const [noun, verb] = args.filter((arg) => !arg.startsWith('-'))
+  if (verb === 'run') return 'go on'
+  return noun === 'dev' ? 'stop' : 'exit'
+}
+
+/**
  * Resolves with the name of what asks this process to stop: a signal, or the end of the process that
  * started it. SIGHUP asks for nothing here and does not end the process.
  */

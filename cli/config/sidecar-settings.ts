@@ -31,6 +31,12 @@ export const sidecarSettings = {
             default: 'http1',
             description: 'What the app speaks',
           },
+          unsafe_app: {
+            kind: 'boolean',
+            default: false,
+            description:
+              'Lets the app be on another machine: what goes there is neither encrypted nor authenticated',
+          },
         },
       },
       default: [],
@@ -52,6 +58,12 @@ export const sidecarSettings = {
             values: ['http', 'tcp'],
             default: 'http',
             description: 'http finds the route by Host, tcp uses the only route',
+          },
+          unsafe_listen: {
+            kind: 'boolean',
+            default: false,
+            description:
+              'Lets other machines use the listener: whoever reaches it calls as this app',
           },
           routes: {
             kind: 'list',

@@ -82,8 +82,8 @@ describe('a configuration', () => {
       environment: { COUNTERSIGN_SIDECAR_OUTBOUND: outbound },
     })) as SidecarSettings
     expect(read.inbound).toEqual([
-      { listen: '127.0.0.1:0', app: '127.0.0.1:8080', protocol: 'http1' },
-      { listen: '127.0.0.1:1', app: 'unix:/run/app.sock', protocol: 'tcp' },
+      { listen: '127.0.0.1:0', app: '127.0.0.1:8080', protocol: 'http1', unsafe_app: false },
+      { listen: '127.0.0.1:1', app: 'unix:/run/app.sock', protocol: 'tcp', unsafe_app: false },
     ])
     expect(read.outbound[0]?.routes[0]).toEqual({
       host: 'orders',

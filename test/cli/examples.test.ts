@@ -1,9 +1,9 @@
 import { resolve } from 'node:path'
 import { expect, test } from 'vitest'
-import { agentSettings, AGENT_PREFIX } from '../../cli/config/agent-settings.js'
+import { AGENT_PREFIX, agentSettings } from '../../cli/config/agent-settings.js'
 import { loadConfig } from '../../cli/config/load.js'
-import { sentrySettings, SENTRY_PREFIX } from '../../cli/config/sentry-settings.js'
-import { sidecarSettings, SIDECAR_PREFIX } from '../../cli/config/sidecar-settings.js'
+import { SENTRY_PREFIX, sentrySettings } from '../../cli/config/sentry-settings.js'
+import { SIDECAR_PREFIX, sidecarSettings } from '../../cli/config/sidecar-settings.js'
 
 const examples = resolve(import.meta.dirname, '../../examples')
 
@@ -13,5 +13,7 @@ test.each([
   ['sidecar.yaml', sidecarSettings, SIDECAR_PREFIX],
 ])('the example %s is a configuration', async (name, schema, prefix) => {
   const flags = { config: resolve(examples, name) }
-  await expect(loadConfig({ schema, prefix, flags, context: { environment: {} } })).resolves.toBeDefined()
+  await expect(
+    loadConfig({ schema, prefix, flags, context: { environment: {} } }),
+  ).resolves.toBeDefined()
 })

@@ -2,7 +2,7 @@ import { closeSync, openSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { PassThrough } from 'node:stream'
 import { expect, test } from 'vitest'
-import { announceReady, stopRequested } from '../../cli/process.js'
+import { announceReady, stopRequested, whenUnread } from '../../cli/process.js'
 
 const quiet = { stdin: new PassThrough(), signal: new AbortController().signal }
 
@@ -12,6 +12,17 @@ test('a pipe for the announcement that is not there is no reason to end', async 
   // An error that nobody handles fails the run of this file.
   announceReady({ environment: { COUNTERSIGN_READY_FD: String(fd + 1000) } }, {})
   for (let turn = 0; turn < 20; turn += 1) await stat('/')
+})
+
+test.each([
+  ['a component', ['sidecar', 'run', '--config', 'c.yaml'], 'go on'],
+  ['a component after a flag', ['--debug', 'agent', 'run'], 'go on'],
+  ['the demonstration, which has to clean up', ['dev', '--json'], 'stop'],
+  ['an answer that nobody reads', ['entry', 'list'], 'exit'],
+  ['help', ['--help'], 'exit'],
+  ['nothing', [], 'exit'],
+])('when nobody reads its output any more: %s', (_, args, wanted) => {
+  expect(whenUnread(args)).toBe(wanted)
 })
 
 test('a process that must not outlive its parent stops with its standard input', async () => {

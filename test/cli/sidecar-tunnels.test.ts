@@ -10,6 +10,7 @@ const inbound = (changes: Partial<Inbound> = {}): Inbound => ({
   listen: '0.0.0.0:8443',
   app: '127.0.0.1:8080',
   protocol: 'http1',
+  unsafe_app: false,
   ...changes,
 })
 const route = (changes: Partial<RouteSettings> = {}): RouteSettings => ({
@@ -21,6 +22,7 @@ const route = (changes: Partial<RouteSettings> = {}): RouteSettings => ({
 const outbound = (changes: Partial<Outbound> = {}): Outbound => ({
   listen: '127.0.0.1:9000',
   protocol: 'http',
+  unsafe_listen: false,
   routes: [route()],
   ...changes,
 })
@@ -147,4 +149,17 @@ test('the settings say of both plain sides that they stay on this machine', () =
   const { inbound: front, outbound: back } = sidecarSettings.properties
   expect(front.items.properties.app.description).toContain('this machine')
   expect(back.items.properties.listen.description).toContain('loopback only')
+})
+
+describe('the plain side leaves this machine (PX-04)', () => {
+  test('only when a setting with a loud name says so', () => {
+    expect(inboundTunnel(inbound({ app: '10.0.0.9:8080', unsafe_app: true })).app).toEqual({
+      host: '10.0.0.9',
+      port: 8080,
+    })
+    expect(outboundTunnel(outbound({ listen: ':9000', unsafe_listen: true })).listen).toEqual({
+      host: '0.0.0.0',
+      port: 9000,
+    })
+  })
 })
