@@ -28,6 +28,8 @@ export interface Parts {
  */
 export function assemble(options: AgentOptions, state: AgentState): Parts {
   const { trustDomain, clock, random, log } = options
+  /** Whether the state is what a sentry once said, and not only a bundle to begin with. */
+  const known = state.own !== undefined || state.banned
   const progress = changeListeners((error) =>
     log.error({ reason: String(error) }, 'a listener failed'),
   )
@@ -48,8 +50,9 @@ export function assemble(options: AgentOptions, state: AgentState): Parts {
     clock,
     random,
     log,
-    initial: withTrust(state.held, options),
-    known: state.own !== undefined || state.banned,
+    initial:
+      known && state.held.bundles.has(trustDomain) ? state.held : withTrust(state.held, options),
+    known,
     issuer: {
       x509Svids: (requests, signal) => session.x509Svids(requests, signal),
       jwtSvid: (request, signal) => session.jwtSvid(request, signal),
@@ -92,9 +95,12 @@ export function assemble(options: AgentOptions, state: AgentState): Parts {
   return { identities, session, store, saver, onProgress: progress.listen }
 }
 
-/** A bundle that the sentry has once sent wins over the configured one, which may be older. */
+/**
+ * What a sentry has once sent wins over the configured bundle, which may be older. Until then the
+ * configured one counts, also over one that was sealed in vain, since it may have been put right.
+ */
 function withTrust(held: Held, { trustDomain, trustBundle }: AgentOptions): Held {
-  if (held.bundles.has(trustDomain)) return held
+  if (!trustBundle && held.bundles.has(trustDomain)) return held
   if (!trustBundle) throw noTrust('there is neither stored state nor a configured bundle')
   if (trustBundle.trustDomain !== trustDomain) {
     throw noTrust(

@@ -74,6 +74,17 @@ describe('the first start', () => {
     expect(agent.identities.status().connected).toBe(true)
   })
 
+  test('a wrong bundle can be put right: nothing of it is kept', async () => {
+    await using w = await world()
+    w.sentry.addToken('t')
+    const wrong = testAuthority('prod.example', { now: w.clock.now }).bundle
+    const misled = await w.agent({ joinToken: 't', trustBundle: wrong })
+    await w.log.until(({ message }) => message === 'not in step with the sentry')
+    await misled.close()
+    const agent = await w.agent({ joinToken: 't' })
+    await agent.whenReady(soon())
+  })
+
   test('a token that was used already is refused for good, and says so', async () => {
     await using w = await world()
     const agent = await w.agent({ joinToken: 'used' })
