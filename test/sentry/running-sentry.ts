@@ -240,8 +240,7 @@ export function nextOf<A>(
       call.off('data', onData)
       call.off('end', onEnd)
       call.off('error', onError)
-      // The error that a cancelled call ends with is nobody's.
-      call.on('error', () => undefined)
+      ignoreErrors(call as ClientReadableStream<never>)
     }
     const onData = (message: A) => {
       stop()
@@ -260,6 +259,15 @@ export function nextOf<A>(
     call.on('error', onError)
     call.resume()
   })
+}
+
+const ignored = new WeakSet<object>()
+
+/** The error that a cancelled call ends with is nobody's. */
+function ignoreErrors(call: ClientReadableStream<never> | ClientDuplexStream<never, never>): void {
+  if (ignored.has(call)) return
+  ignored.add(call)
+  call.on('error', () => undefined)
 }
 
 /** The status and text that a call was refused with, and the reason code in its trailer. */

@@ -1,24 +1,24 @@
 import { createPublicKey, verify } from 'node:crypto'
 import { status } from '@grpc/grpc-js'
 import { expect, test } from 'vitest'
-import { PolicyAdminClient } from '../../../proto/gen/countersign/policy/v1/policy.js'
+import { PolicyAdminClient } from '../../../../proto/gen/countersign/policy/v1/policy.js'
 import {
   type FollowResponse,
   UpdatesClient,
-} from '../../../proto/gen/countersign/sentry/v1/updates.js'
-import { AgentClient } from '../../../proto/gen/spire/api/server/agent/v1/agent.js'
-import { BundleClient } from '../../../proto/gen/spire/api/server/bundle/v1/bundle.js'
-import { EntryClient } from '../../../proto/gen/spire/api/server/entry/v1/entry.js'
-import { Bundle, Entry, EntryMask } from '../../../proto/gen/spire/api/types/types.js'
+} from '../../../../proto/gen/countersign/sentry/v1/updates.js'
+import { AgentClient } from '../../../../proto/gen/spire/api/server/agent/v1/agent.js'
+import { BundleClient } from '../../../../proto/gen/spire/api/server/bundle/v1/bundle.js'
+import { EntryClient } from '../../../../proto/gen/spire/api/server/entry/v1/entry.js'
+import { Bundle, Entry, EntryMask } from '../../../../proto/gen/spire/api/types/types.js'
 import {
   bundleSet,
   parseCertificate,
   pathOf,
   type SpiffeId,
   verifyX509Svid,
-} from '../../../spiffe/index.js'
-import { testAuthority } from '../../support/authority.js'
-import { fakeClock } from '../../support/fake-clock.js'
+} from '../../../../spiffe/index.js'
+import { testAuthority } from '../../../support/authority.js'
+import { fakeClock } from '../../../support/fake-clock.js'
 import {
   type AttestedAgent,
   agentFrom,
@@ -29,7 +29,7 @@ import {
   type TestSentry,
   testSentry,
   trustDomain,
-} from '../running-sentry.js'
+} from '../../running-sentry.js'
 
 type Fields = Parameters<typeof Entry.create>[0]
 
@@ -123,14 +123,19 @@ test('an entry of one agent is told to that agent alone, also through an alias',
   there.cancel()
 })
 
+/** Ten kilobytes each. */
+const large = (agent: AttestedAgent, count: number) =>
+  Array.from({ length: count }, (_, index) =>
+    under(agent, {
+      id: `e-${index}`,
+      selectors: [{ type: 'unix', value: `${index}${'x'.repeat(10_000)}` }],
+    }),
+  )
+
 test('a large state comes in several messages, of which only the last says that it is all', async () => {
   await using test = await testSentry()
   const agent = await test.attest()
-  const hint = 'h'.repeat(1000)
-  for (let batch = 0; batch < 5; batch += 1) {
-    const ids = Array.from({ length: 500 }, (_, index) => `e-${batch}-${index}`)
-    await create(test, ...ids.map((id) => under(agent, { id, hint })))
-  }
+  await create(test, ...large(agent, 300))
   const call = follow(test, agent)
   const messages: FollowResponse[] = []
   do messages.push((await nextOf(call))!)
@@ -139,10 +144,10 @@ test('a large state comes in several messages, of which only the last says that 
   expect(messages.map(({ full }) => full)).toEqual([true, ...messages.slice(1).map(() => false)])
   expect(new Set(messages.map(({ sequence }) => sequence)).size).toBe(1)
   const ids = messages.flatMap(({ entries }) => entries.map(({ id }) => id))
-  expect(new Set(ids).size).toBe(2500)
-  expect(ids).toHaveLength(2500)
+  expect(new Set(ids).size).toBe(300)
+  expect(ids).toHaveLength(300)
   call.cancel()
-}, 40_000)
+})
 
 const partner = testAuthority('partner.example')
 const [root] = partner.bundle.x509Authorities
@@ -254,11 +259,9 @@ test('a slow reader gets the last of many changes, not each of them', async () =
   const agent = await test.attest()
   const call = follow(test, agent)
   await nextOf(call)
-  const hint = 'h'.repeat(1000)
-  await create(
-    test,
-    ...Array.from({ length: 3000 }, (_, index) => under(agent, { id: `e-${index}`, hint })),
-  )
+  const many = large(agent, 900)
+  for (let start = 0; start < 900; start += 300)
+    await create(test, ...many.slice(start, start + 300))
   // Nothing is read in the meantime: the stream is full long before the last change.
   for (let round = 0; round < 20; round += 1) await setPartner(test, BigInt(round))
   await create(test, under(agent, { id: 'last', federatesWith: ['partner.example'] }))
@@ -269,9 +272,9 @@ test('a slow reader gets the last of many changes, not each of them', async () =
     for (const { id } of message?.entries ?? []) held.add(id)
     bundles += message?.bundles.length ?? 0
   }
-  expect([held.size, bundles]).toEqual([3001, 1])
+  expect([held.size, bundles]).toEqual([901, 1])
   call.cancel()
-}, 40_000)
+})
 
 async function reasonOf(call: Promise<unknown>) {
   const { status: code, code: reason } = await refusalOf(call)
@@ -342,4 +345,4 @@ test('thirty agents hear of a new root key of the bundle', async () => {
   const messages = await Promise.all(heard)
   expect(new Set(messages.map(({ bundles }) => bundles[0]?.sequenceNumber))).toEqual(new Set([2n]))
   for (const call of calls) call.cancel()
-}, 60_000)
+})
