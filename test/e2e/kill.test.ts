@@ -60,7 +60,7 @@ describe('kill -9', () => {
 async function stateOf(demo: RunningDemo): Promise<unknown> {
   const sentry = ['--sentry-socket', demo.sentrySocket, '-o', 'json']
   const { entries } = await askJson(['entry', 'list', ...sentry])
-  const { policies } = await askJson(['policy', 'list', ...sentry])
+  const { documents } = await askJson(['policy', 'list', ...sentry])
   const { agents } = await askJson(['agent', 'list', ...sentry])
   const { stdout: roots } = await countersign([
     'bundle',
@@ -70,7 +70,9 @@ async function stateOf(demo: RunningDemo): Promise<unknown> {
     '--sentry-socket',
     demo.sentrySocket,
   ])
-  return { entries, policies, roots, agents: (agents as { id: string }[]).map(({ id }) => id) }
+  // What is not there cannot be lost.
+  for (const part of [entries, documents, agents, roots]) expect(part).not.toHaveLength(0)
+  return { entries, documents, roots, agents: (agents as { id: string }[]).map(({ id }) => id) }
 }
 
 /** Calls without a pause for a while, so that the kill falls into the middle of one. */
