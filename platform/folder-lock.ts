@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { link, readFile, rename, unlink, writeFile } from 'node:fs/promises'
+import { link, readdir, readFile, rename, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PlatformError, systemCode } from './errors.js'
 
@@ -18,8 +18,10 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   const path = join(folder, NAME)
   const own = `${process.pid} ${(await startOf(process.pid)) ?? ''}\n`
   for (let attempt = 0; attempt < 5; attempt += 1) {
-    if (await create(path, own))
+    if (await create(path, own)) {
+      await removeDrafts(folder)
       return { path, [Symbol.asyncDispose]: () => unlink(path).catch(() => undefined) }
+    }
     const found = await readLock(path)
     const holder = await livingHolder(found)
     if (holder !== undefined) {
@@ -28,6 +30,13 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
     await takeAway(path, found)
   }
   throw new PlatformError('CS_FOLDER_IN_USE', `another process is taking ${folder} over`)
+}
+
+/** What a process that was killed while it wrote has left; nobody else writes here now. */
+async function removeDrafts(folder: string): Promise<void> {
+  const names = await readdir(folder)
+  const drafts = names.filter((name) => /\.[0-9a-f]{12}\.tmp$/.test(name))
+  await Promise.all(drafts.map((name) => unlink(join(folder, name)).catch(() => undefined)))
 }
 
 /** Linked into place with its text, so that nobody ever reads a lock that names nobody yet. */

@@ -37,3 +37,11 @@ test('of many that want a folder at once, one gets it', async () => {
   const outcomes = await Promise.allSettled(Array.from({ length: 20 }, () => lockFolder(dir.path)))
   expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
 })
+
+test('what a killed process left half written is removed, and nothing else', async () => {
+  await using dir = await tempFolder()
+  for (const name of ['state.0123456789ab.tmp', 'state', 'notes.tmp'])
+    await writeFile(dir.file(name), '')
+  await using _lock = await lockFolder(dir.path)
+  expect((await readdir(dir.path)).toSorted()).toEqual(['notes.tmp', 'process.lock', 'state'])
+})
