@@ -186,7 +186,7 @@ describe('a watch', () => {
     await at.listener.until(({ updates }) => updates.length === 2)
   })
 
-  test('WL-37: a caller without an identity gets it as soon as it is registered', async () => {
+  test('WL-37, WL-42, WL-57, WE-27: a caller without an identity gets it as soon as it is registered', async () => {
     await using at = await scene((api) => api.withdraw())
     await at.listener.until(({ errors }) => errors.length === 1)
     at.api.grant([{ id: '/late' }])

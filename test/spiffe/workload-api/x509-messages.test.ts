@@ -288,6 +288,11 @@ describe('readX509Bundles', () => {
     ])
   })
 
+  test('WL-39: they hold nothing that could verify a JWT', () => {
+    const bundles = [...readX509Bundles(response(a, b), undefined).values()]
+    expect(bundles.map(({ jwtAuthorities }) => jwtAuthorities.size)).toEqual([0, 0])
+  })
+
   test('WL-43: what a message leaves out is withdrawn, and an identical one changes nothing', () => {
     const both = readX509Bundles(response(a, b), undefined)
     expect(readX509Bundles(response(a, b), both)).toBe(both)

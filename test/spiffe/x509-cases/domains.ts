@@ -15,7 +15,7 @@ const both = () => [bundle('td.example', [root()]), bundle('other.example', [oth
 export const domainsCases: readonly X509Case[] = [
   {
     name: 'a leaf of one trust domain signed by the root of another',
-    proves: 'ID-29 X509-40',
+    proves: 'ID-29 X509-40 TB-4 WL-21',
     chain: () => [underOther()],
     bundles: both,
     expect: INVALID,
@@ -63,7 +63,7 @@ export const domainsCases: readonly X509Case[] = [
   },
   {
     name: 'a trust domain without a bundle',
-    proves: 'X509-40',
+    proves: 'X509-40 WL-22',
     chain: () => usual({ names: { uris: ['spiffe://unknown.example/a'] } }),
     expect: NO_BUNDLE,
   },

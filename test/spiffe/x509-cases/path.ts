@@ -187,7 +187,7 @@ export const pathCases: readonly X509Case[] = [
   },
   {
     name: 'bytes that are no certificate',
-    proves: 'X509-33',
+    proves: 'SP-4 ID-39 X509-33',
     chain: () => [Buffer.from('spiffe')],
     expect: INVALID,
   },
