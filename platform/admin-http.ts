@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { type HostPort, listenOn } from './listen.js'
 import type { Metrics } from './metrics.js'
 
@@ -31,7 +32,7 @@ export async function serveAdmin(options: AdminOptions): Promise<AdminServer> {
       void answer(request, response, options).catch(() => response.destroy())
     },
   )
-  server.maxConnections = MAX_CONNECTIONS
+  server.on('connection', keepLatest(MAX_CONNECTIONS))
   const address = await listenOn(server, options.listen)
   return {
     address,
@@ -40,6 +41,17 @@ export async function serveAdmin(options: AdminOptions): Promise<AdminServer> {
       server.closeAllConnections()
       await closed
     },
+  }
+}
+
+/** Closes the oldest connection when there are too many: to refuse the newest would let idle ones keep everybody out. */
+function keepLatest(limit: number): (socket: Socket) => void {
+  const open = new Set<Socket>()
+  return (socket) => {
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
+    const [oldest] = open
+    if (open.size > limit) oldest?.destroy()
   }
 }
 

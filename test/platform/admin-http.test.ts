@@ -1,4 +1,4 @@
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { serveAdmin } from '../../platform/admin-http.js'
 import { formatHostPort, listenOn, parseHostPort } from '../../platform/listen.js'
@@ -42,6 +42,25 @@ describe('the admin endpoint', () => {
     const answer = await fetch(`http://${formatHostPort(admin.address)}/metrics`)
 
     expect(await answer.text()).toContain('countersign_test_total{reason="no-rule"} 1')
+  })
+
+  test('answers although somebody holds more connections open than it keeps', async () => {
+    await using admin = await serveAdmin({
+      listen: loopback,
+      metrics: createMetrics(),
+      readiness: () => ({ ready: true, reasons: [] }),
+    })
+    const idle = Array.from({ length: 80 }, () => connect(admin.address))
+    const settled = idle.map(
+      (socket) => new Promise((resolve) => socket.on('connect', resolve).on('error', resolve)),
+    )
+    try {
+      await Promise.all(settled)
+      const answer = await fetch(`http://${formatHostPort(admin.address)}/livez`)
+      expect(answer.status).toBe(200)
+    } finally {
+      idle.forEach((socket) => void socket.destroy())
+    }
   })
 
   test('only answers GET', async () => {
