@@ -138,6 +138,7 @@ class HttpExchange implements Exchange {
     meter.ended(ended)
     const decision = this.#decision()
     if (decision) meter.decision(decision, this.#context.callerNamespace)
+    if (this.#judgement?.kind === 'malformed') meter.malformed(this.#judgement.code)
     if (log.mode === 'off' || (log.mode === 'denied' && this.#isOrdinary(ended))) return
     log.write(
       `${this.#context.fields}${this.#requestFields()}"status":${this.#status},"bytes_in":${this.bytesIn},"bytes_out":${this.bytesOut},"duration_ns":${total},"overhead_ns":${total - upstream},"decision_ns":${deciding},"close_reason":"${ended}"`,

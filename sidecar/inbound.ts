@@ -28,7 +28,7 @@ export interface Arrival extends SecureConnection {
 /** One protocol behind a TLS listener. */
 export interface InboundProtocol {
   readonly alpn: readonly string[]
-  /** Undefined when the connection is refused. */
+  /** Undefined when the connection is refused, and cut. */
   serve(arrival: Arrival): Served | undefined
   flush(): void
   destroy(): void
@@ -67,11 +67,12 @@ export async function startInbound(
   const admit = (arrival: SecureConnection) => {
     const caller = judgeArrival(arrival, { name, context })
     const svid = currentSvid(identity)
-    const served = caller && svid && protocol.serve({ ...arrival, caller, ownId: svid.id })
-    if (!served) {
+    if (!caller || !svid) {
       arrival.socket.on('error', () => {}).destroy()
       return
     }
+    const served = protocol.serve({ ...arrival, caller, ownId: svid.id })
+    if (!served) return
     const peer = caller.kind === 'verified' ? caller.peer : undefined
     // A connection lives no longer than the SVID of either side.
     const expiresAt = Math.min(svid.chain[0].notAfter, peer?.expiresAt ?? Infinity)

@@ -26,6 +26,8 @@ export interface ConnectionLimits {
 
 /** Milliseconds. */
 export interface TimeLimits {
+  /** From the accepted connection to the end of the TLS handshake. */
+  readonly handshake: number
   /** From the first byte of a request to the end of its head. */
   readonly head: number
   /** Between two requests of a kept connection. */
@@ -80,6 +82,7 @@ export const defaultLimits: Limits = {
     upstreamConnections: 1024,
   },
   time: {
+    handshake: 10 * SECOND,
     head: 10 * SECOND,
     keepAlive: 75 * SECOND,
     response: 300 * SECOND,

@@ -134,6 +134,8 @@ export interface TunnelMeter {
   secure(how: Secure): void
   bytes(received: number, sent: number): void
   decision(decision: Decision, callerNamespace: string): void
+  /** A request refused for its form, by what is wrong with it. */
+  malformed(code: string): void
   ended(how: CloseReason): void
   flush(): void
 }
@@ -173,7 +175,13 @@ export function tunnelMeter({ metrics, tunnel, target }: MeterOptions): TunnelMe
       received += more
       sent += out
     },
+    malformed: (code) => metrics.malformed.inc({ code }),
     decision(decision, callerNamespace) {
+      const { shadow } = decision
+      if (shadow?.direction !== undefined) {
+        const { policy, rule, direction } = shadow
+        metrics.shadowDiff.inc({ policy, rule, direction })
+      }
       let tally = decisions.get(callerNamespace)
       if (!tally) {
         tally = new Map()

@@ -3,12 +3,16 @@ import { createServer, type TLSSocket } from 'node:tls'
 import { type HostPort, listenOn } from '../platform/listen.js'
 import { secureContextOf, serverTlsOptions } from '../spiffe/tls/index.js'
 import { type ConnectRate, connectRate } from './connect-rate.js'
+import type { Timed } from './deadlines.js'
 import type { ProxyContext } from './proxy-context.js'
 
 /** A connection whose handshake is over. Nothing of what it sends has been read. */
 export interface SecureConnection {
   readonly socket: TLSSocket
-  /** Closes with a TCP reset: no close_notify, no answer. */
+  /**
+   * Closes with a TCP reset: no close_notify, no answer. The socket must not be touched after it: Node 20
+   * crashes when the TLS side is destroyed in the same turn.
+   */
   reset(): void
 }
 
@@ -30,7 +34,8 @@ export interface TlsListener {
 }
 
 /** What is known of a connection before its handshake is over. */
-interface Arrival {
+interface Arrival extends Timed {
+  readonly key: string
   readonly raw: Socket
   readonly at: bigint
 }
@@ -48,6 +53,12 @@ export async function listenTls(options: TlsListenerOptions): Promise<TlsListene
     allowHalfOpen: true,
     noDelay: true,
   })
+  /** Closed by us for being slow; what Node reports of them looks like a reset by the other side. */
+  let late = 0
+  const forget = (arrival: Arrival) => {
+    deadlines.remove(arrival)
+    if (arrivals.get(arrival.key) === arrival) arrivals.delete(arrival.key)
+  }
   const refuse = (reason: string) => metrics.handshakeFailures.inc({ tunnel: name, reason })
   server.maxConnections = limits.connection.connections
 
@@ -57,18 +68,40 @@ export async function listenTls(options: TlsListenerOptions): Promise<TlsListene
       raw.destroy()
       return
     }
-    const key = keyOf(raw)
-    arrivals.set(key, { raw, at: clock.hrtime() })
-    raw.once('close', () => arrivals.delete(key))
+    const arrival = {
+      key: keyOf(raw),
+      raw,
+      at: clock.hrtime(),
+      deadline: deadlines.now + limits.time.handshake,
+      onDeadline() {
+        late += 1
+        raw.destroy()
+      },
+    }
+    arrivals.set(arrival.key, arrival)
+    deadlines.add(arrival)
+    raw.once('close', () => forget(arrival))
   })
   server.on('drop', () => refuse('too-many-connections'))
-  server.on('tlsClientError', (error: NodeJS.ErrnoException) => refuse(failureOf(error)))
+  server.on('tlsClientError', (error: NodeJS.ErrnoException) => {
+    const reason = failureOf(error)
+    const isLate = reason === 'closed' && late > 0
+    if (isLate) late -= 1
+    refuse(isLate ? 'timeout' : reason)
+  })
   server.on('secureConnection', (socket: TLSSocket) => {
     const arrival = arrivals.get(keyOf(socket))
-    if (arrival) {
-      handshakes.observe(seconds(clock.hrtime() - arrival.at))
+    if (!arrival) {
+      socket.destroy()
+      return
     }
-    onConnection({ socket, reset: () => (arrival?.raw ?? socket).resetAndDestroy() })
+    forget(arrival)
+    handshakes.observe(seconds(clock.hrtime() - arrival.at))
+    const reset = () => {
+      socket.on('error', () => {})
+      arrival.raw.resetAndDestroy()
+    }
+    onConnection({ socket, reset })
   })
   const address = await listenOn(server, listen)
   server.on('error', (error) =>

@@ -188,7 +188,6 @@ export async function connectAs(
     ...secureContextOf(svid),
     host: '127.0.0.1',
     port,
-    allowHalfOpen: true,
     rejectUnauthorized: false,
     ...(alpn.length > 0 && { ALPNProtocols: [...alpn] }),
   }
