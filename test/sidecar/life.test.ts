@@ -112,10 +112,10 @@ describe('a renewed SVID', () => {
       ],
       accessLog: 'off',
     })
-    let over = false
+    const enough = new AbortController()
     const statuses: unknown[] = []
     const http1 = async () => {
-      while (!over) {
+      while (!enough.signal.aborted) {
         const socket = connect(client.portOf('plain'), '127.0.0.1')
         socket.write(get('/x', 'Connection: close\r\n'))
         statuses.push((await readAll(socket)).slice(9, 12))
@@ -123,7 +123,7 @@ describe('a renewed SVID', () => {
     }
     const http2 = async () => {
       const session = connectH2(`http://127.0.0.1:${client.portOf('session')}`)
-      while (!over) {
+      while (!enough.signal.aborted) {
         const stream = session.request({ ':path': '/x' })
         stream.resume()
         const [headers] = (await once(stream, 'response')) as [IncomingHttpHeaders]
@@ -139,7 +139,7 @@ describe('a renewed SVID', () => {
       far.set(people.authority.issueX509({ id: people.orders.id }))
       near.set(people.authority.issueX509({ id: people.checkout.id }))
     }
-    over = true
+    enough.abort()
     await Promise.all(callers)
     expect(new Set(statuses)).toEqual(new Set(['200']))
   })

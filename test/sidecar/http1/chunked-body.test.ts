@@ -24,7 +24,8 @@ function read(pieces: readonly Buffer[], changes: Partial<typeof limits> = {}) {
 }
 
 const whole = (text: string) => [Buffer.from(text, 'latin1')]
-const bytewise = (text: string) => [...text].map((character) => Buffer.from(character, 'latin1'))
+const bytewise = (text: string) =>
+  Array.from(Buffer.from(text, 'latin1'), (byte) => Buffer.of(byte))
 
 test.each([
   ['nothing', '0\r\n\r\n', '', []],
