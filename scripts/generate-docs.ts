@@ -4,6 +4,7 @@
  */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { AGENT_PREFIX, agentSettings } from '../cli/config/agent-settings.js'
 import { jsonSchema } from '../cli/config/json-schema.js'
 import { flatSettings } from '../cli/config/load.js'
@@ -139,6 +140,6 @@ function defaultText(schema: Schema): string {
     : `\`${typeof schema.default === 'string' ? schema.default : JSON.stringify(schema.default)}\``
 }
 
-if (process.argv[1] && import.meta.url === new URL(`file://${process.argv[1]}`).href) {
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   await writeDocs(process.argv[2] ?? 'docs')
 }

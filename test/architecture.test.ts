@@ -59,7 +59,7 @@ const mayUsePackage: Record<string, readonly string[]> = {
 
 /** Time, chance and the environment come in through `platform/` and `cli/`; the library has a file of its own for it. */
 const impure =
-  /\bDate\.now\(\)|\bnew Date\(\)|\bMath\.random\(\)|\bprocess\.env\b|\bset(Timeout|Interval)\(/
+  /\bDate\.now\b|\bnew Date\(\)|\bperformance\.now\b|\bprocess\.(env|hrtime)\b|\bMath\.random\b|\bset(Timeout|Interval)\(|\bAbortSignal\.timeout\b/
 const mayBeImpure = ['spiffe/runtime.ts']
 
 const importTarget = /(?:\bfrom\s+|\bimport\s*\(\s*|^import\s+)['"]([^'"]+)['"]/gm
