@@ -70,6 +70,7 @@ interface Load {
 
 const noPolicies: PolicyCompiler = {
   admit: () => [],
+  admitRemoval: () => undefined,
   keysOfDocument: () => [],
   keysOfTarget: () => [],
   contentKey: ({ target }) => target,

@@ -24,16 +24,8 @@ export interface PolicyCompilerOptions {
   readonly now?: () => number
 }
 
-export interface RemovalAdmission {
-  /** Throws `CS_POLICY_TEST_FAILED` when a stored PolicyTest needs one of the documents. */
-  admitRemoval(request: {
-    readonly removed: readonly AdmittedDocument[]
-    readonly existing: readonly AdmittedDocument[]
-  }): void
-}
-
 /** The policy language as the sentry needs it. */
-export function policyCompiler(options: PolicyCompilerOptions): PolicyCompiler & RemovalAdmission {
+export function policyCompiler(options: PolicyCompilerOptions): PolicyCompiler {
   const { trustDomain, layout, now = Date.now } = options
   const deployment: Deployment = { trustDomain, layout, aliases: groupsOf(options.aliases ?? {}) }
   const read = documentReader()

@@ -7,6 +7,7 @@ import { pruneJoinTokens } from './attestation/join-token.js'
 import { publishOwnBundle } from './bundles/own-bundle.js'
 import type { SentryMetrics } from './metrics.js'
 import type { OwnIdentity } from './own-identity.js'
+import type { Policies } from './policy/policies.js'
 import type { ReportBook } from './policy/reports.js'
 import { pruneEntries } from './registration/register.js'
 import type { SentryState } from './state.js'
@@ -14,6 +15,7 @@ import type { SentryState } from './state.js'
 export interface HousekeepingOptions extends SentryState {
   readonly trustDomain: TrustDomain
   readonly identities: readonly OwnIdentity[]
+  readonly policies: Policies
   readonly reports: ReportBook
   readonly metrics: SentryMetrics
   readonly clock: Clock
@@ -89,6 +91,7 @@ const chores: Readonly<Record<string, Chore>> = {
   },
   'prune join tokens': ({ datastore, clock }) =>
     datastore.write((draft) => pruneJoinTokens(draft, clock.now().getTime())),
+  'compile policies': ({ policies }) => policies.compileDue(),
   'trim the log': ({ datastore }) => datastore.trimLog(LOG_ROWS),
   'forget reports': ({ reports, datastore, clock }) => {
     const agents = datastore.view(agentTable)

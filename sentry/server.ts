@@ -116,9 +116,8 @@ async function start(options: SentryOptions, closing: Closers): Promise<RunningS
   closing.defer(() => parts.policies.settled())
   const { admin, network } = await listen(options, { parts, closing })
   live.network = network
-  const { reports, metrics, serverIdentity, policySigner } = parts
-  const identities = [serverIdentity, policySigner]
-  const house = keepHouse({ ...state, trustDomain, clock, log, reports, metrics, identities })
+  const identities = [parts.serverIdentity, parts.policySigner]
+  const house = keepHouse({ ...parts, ...state, trustDomain, clock, log, identities })
   closing.defer(() => house.stop())
   closing.defer(() => stop(options, { state, parts, listening: { admin, network }, stopping }))
 

@@ -39,7 +39,7 @@ export function policyService(
   return {
     apply: calls.unary(async ({ text, source, dryRun }, call): Promise<ApplyResponse> => {
       const change = await policies.apply({ text, source, dryRun })
-      if (!dryRun) await record(options.api, call, change.outcomes)
+      if (!dryRun) await record(options.api, call, change)
       return { ...answer(change), outcomes: change.outcomes.map(outcomeToWire) }
     }),
     list: calls.unary((request) => ({
@@ -47,7 +47,7 @@ export function policyService(
     })),
     delete: calls.unary(async ({ refs }, call): Promise<DeleteResponse> => {
       const change = await policies.remove(refs)
-      await record(options.api, call, change.outcomes)
+      await record(options.api, call, change)
       return answer(change)
     }),
     watchStatus: calls.serverStream((_, stream) => watchStatus(options, stream)),
@@ -142,10 +142,11 @@ function refToWire({ kind, namespace, name }: PolicyDocument['ref']): DocumentRe
   return { kind, namespace, name }
 }
 
-function record(
+/** What is stored leaves its record, also when not everything that follows from it is compiled. */
+async function record(
   { audit }: ApiContext,
   { caller }: CallContext,
-  outcomes: readonly DocumentOutcome[],
+  { outcomes, failure }: PolicyChange,
 ): Promise<void> {
   for (const { document, change } of outcomes) {
     if (change === 'unchanged') continue
@@ -160,5 +161,6 @@ function record(
       },
     })
   }
-  return audit.settled()
+  await audit.settled()
+  if (failure !== undefined) throw failure as Error
 }

@@ -24,6 +24,12 @@ export interface AdmissionRequest {
   readonly existing: readonly AdmittedDocument[]
 }
 
+export interface RemovalRequest {
+  readonly removed: readonly AdmittedDocument[]
+  /** Every document that is stored now, those to be removed among them. */
+  readonly existing: readonly AdmittedDocument[]
+}
+
 export interface CompiledSnapshot {
   /** Canonical JSON. */
   readonly bytes: Uint8Array
@@ -38,6 +44,8 @@ export interface CompiledSnapshot {
 export interface PolicyCompiler {
   /** All documents of the text, or an error with a `CS_POLICY_…` code. */
   admit(request: AdmissionRequest): readonly AdmittedDocument[]
+  /** Throws a `CS_POLICY_…` code when what stays needs what is removed. */
+  admitRemoval(request: RemovalRequest): void
   /**
    * Where a document is filed and where a target looks: a document can concern a target only when
    * the two share a key. A document without a target (a PolicyTest) has no key.

@@ -25,6 +25,8 @@ export interface PolicyChange {
   readonly sequence: number
   /** Targets whose snapshot changed, and its new id. */
   readonly changedTargets: ReadonlyMap<SpiffeId, string>
+  /** Why some snapshots are still those of before, although the documents are stored; it is tried again. */
+  readonly failure: unknown
 }
 
 /** The policy documents, and what each target is to enforce by them. */
@@ -35,7 +37,7 @@ export interface Policies {
     readonly source: string
     readonly dryRun: boolean
   }): Promise<PolicyChange>
-  /** All of them or none. Throws `CS_POLICY_NOT_FOUND`. */
+  /** All of them or none. Throws `CS_POLICY_NOT_FOUND`, or what the compiler throws for what is still needed. */
   remove(refs: readonly DocumentRef[]): Promise<PolicyChange>
   documents(): readonly PolicyDocument[]
   /** What the target is to enforce; undefined for one that no entry names, or not yet. */
@@ -43,6 +45,8 @@ export interface Policies {
   snapshots(): readonly PolicyTarget[]
   /** Compiles what changed while nobody looked: after a crash, or a new version of the compiler. */
   catchUp(): Promise<void>
+  /** Compiles what could not be stored when it was due. */
+  compileDue(): Promise<void>
   /** Resolves when everything that follows from changes up to now is compiled. */
   settled(): Promise<void>
 }
@@ -61,19 +65,27 @@ export function policies(options: PoliciesOptions): Policies {
   const { datastore, compiler, log } = options
   const index = targetIndex(datastore, (target) => compiler.keysOfTarget(target))
   const stored = datastore.view(policyTargetTable)
+  const due = new Set<SpiffeId>()
   let compiling: Promise<unknown> = Promise.resolve()
 
-  const compile = async (targets: Iterable<SpiffeId>): Promise<void> => {
-    const all = [...targets]
-    for (let start = 0; start < all.length; start += SLICE) {
-      const slice = all.slice(start, start + SLICE)
-      await datastore.write((draft) => {
-        for (const target of slice) compileTarget(draft, { ...options, target })
-      })
+  const compile = async (): Promise<void> => {
+    while (due.size > 0) {
+      const slice = [...due].slice(0, SLICE)
+      for (const target of slice) due.delete(target)
+      try {
+        await datastore.write((draft) => {
+          for (const target of slice) compileTarget(draft, { ...options, target })
+        })
+      } catch (error) {
+        // Without it, a policy that is stored would not be enforced until somebody changes it again.
+        for (const target of slice) due.add(target)
+        throw error
+      }
     }
   }
   const compileInTurn = (targets: Iterable<SpiffeId>): Promise<void> => {
-    const done = compiling.then(() => compile(targets))
+    for (const target of targets) due.add(target)
+    const done = compiling.then(compile)
     compiling = done.catch((error: unknown) => {
       log.error({ code: 'CS_DATASTORE_UNAVAILABLE', error }, 'snapshots could not be stored')
     })
@@ -99,19 +111,21 @@ export function policies(options: PoliciesOptions): Policies {
         const outcomes = remember(decide(draft))
         for (const target of before.keys()) compileTarget(draft, { ...options, target })
         const drafted = (target: SpiffeId) => draft.table(policyTargetTable).get(target)
-        return { outcomes, sequence: datastore.sequence, changedTargets: changed(before, drafted) }
+        const changedTargets = changed(before, drafted)
+        return { outcomes, sequence: datastore.sequence, changedTargets, failure: undefined }
       })
     }
     const { value: outcomes } = await datastore.write((draft) => remember(decide(draft)))
-    await compileInTurn(before.keys())
+    for (const target of due) before.set(target, stored.get(target)?.id)
+    const failure: unknown = await compileInTurn(before.keys()).catch((error: unknown) => error)
     const changedTargets = changed(before, (target) => stored.get(target))
-    return { outcomes, sequence: datastore.sequence, changedTargets }
+    return { outcomes, sequence: datastore.sequence, changedTargets, failure }
   }
 
   return {
     apply: ({ text, source, dryRun }) =>
       change((draft) => admit(draft, { ...options, text, source }), dryRun),
-    remove: (refs) => change((draft) => refs.map((ref) => removeDocument(draft, ref)), false),
+    remove: (refs) => change((draft) => removeDocuments(draft, { compiler, refs }), false),
     documents: () => [...datastore.view(policyTable).values()],
     snapshotOf: (target) => (index.has(target) ? stored.get(target) : undefined),
     snapshots: () => index.all().flatMap((target) => stored.get(target) ?? []),
@@ -119,6 +133,7 @@ export function policies(options: PoliciesOptions): Policies {
       await datastore.write((draft) => fileAgain(draft, compiler))
       await compileInTurn(index.all())
     },
+    compileDue: () => compileInTurn([]),
     settled: async () => void (await compiling),
   }
 }
@@ -150,12 +165,20 @@ function admit(
   })
 }
 
-function removeDocument(draft: Draft, ref: DocumentRef): Touched {
+function removeDocuments(
+  draft: Draft,
+  { compiler, refs }: { readonly compiler: PolicyCompiler; readonly refs: readonly DocumentRef[] },
+): readonly Touched[] {
   const documents = draft.table(policyTable)
-  const held = documents.get(nameOfDocument(ref))
-  if (!held) throw new SentryError('CS_POLICY_NOT_FOUND', `there is no ${nameOfDocument(ref)}`)
-  documents.remove(nameOfDocument(ref))
-  return { document: held, change: 'deleted', keys: held.keys }
+  const existing = [...documents.values()]
+  const touched = refs.map((ref): Touched => {
+    const held = documents.get(nameOfDocument(ref))
+    if (!held) throw new SentryError('CS_POLICY_NOT_FOUND', `there is no ${nameOfDocument(ref)}`)
+    documents.remove(nameOfDocument(ref))
+    return { document: held, change: 'deleted', keys: held.keys }
+  })
+  compiler.admitRemoval({ removed: touched.map(({ document }) => document), existing })
+  return touched
 }
 
 /** Another version of the compiler may file documents elsewhere. */

@@ -4,7 +4,8 @@ import { pathOf } from '../../spiffe/index.js'
 
 /**
  * A policy language of one line per document, `<name> <app> <text>`: the app is the last segment of the
- * target's path, `*` is every app. Lines that start with `!` are refused.
+ * target's path, `*` is every app. Lines that start with `!` are refused. What stays and says `needs
+ * <name>` does not let go of the document of that name.
  */
 export function lineCompiler(): PolicyCompiler {
   const partsOf = ({ json }: AdmittedDocument) => JSON.parse(json) as { app: string; text: string }
@@ -21,6 +22,13 @@ export function lineCompiler(): PolicyCompiler {
             json: JSON.stringify({ app, text: words.join(' ') }),
           }
         }),
+    admitRemoval({ removed, existing }) {
+      const gone = new Set(removed.map(({ ref }) => ref.name))
+      for (const document of existing.filter(({ ref }) => !gone.has(ref.name))) {
+        const [, needed = ''] = /^needs (.*)/.exec(partsOf(document).text) ?? []
+        if (gone.has(needed)) throw new RefusedLine(`${document.ref.name} needs ${needed}`)
+      }
+    },
     keysOfDocument: (document) => [partsOf(document).app],
     keysOfTarget: (target) => ['*', pathOf(target).split('/').at(-1) ?? ''],
     contentKey: ({ target, documents }) =>
