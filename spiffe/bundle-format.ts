@@ -12,6 +12,8 @@ export interface BundleReadOptions {
 
 /** Room for a thousand RSA roots. */
 const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
+/** To import a key on a large curve takes 2 ms, so a document full of them would take half a minute. */
+const MAX_JWT_ENTRIES = 512
 const MAX_UINT64 = 2n ** 64n - 1n
 
 const invalid = (message: string) => new SpiffeError('CS_BUNDLE_INVALID', message)
@@ -131,6 +133,9 @@ function readJwtAuthorities(
   entries: readonly JsonObject[],
   onWarning: Warn,
 ): ReadonlyMap<string, JwtAuthority> {
+  if (entries.length > MAX_JWT_ENTRIES) {
+    throw invalid(`bundle holds more than ${MAX_JWT_ENTRIES} keys for JWT-SVIDs`)
+  }
   const found = new Map<string, JwtAuthority>()
   const repeated = repeatedIn(entries.map(({ kid }) => kid))
   for (const entry of entries) {
