@@ -211,6 +211,7 @@ async function listen(
     verifier: parts.verifier,
     adminIds: new Set(options.adminIds),
     injector: injectorOf(servers.network),
+    anonymousInjector: injectorOf(servers.anonymous),
     limits: { ...defaultLimits, ...options.connectionLimits },
   })
   closing.defer(() => {

@@ -36,7 +36,7 @@ export async function listenOnAdminSocket(options: AdminSocketOptions): Promise<
   const { path, group = false, callers, injector, maxConnections } = options
   await ensurePrivateFolder(dirname(path), group ? 0o750 : 0o700)
   await removeStale(path)
-  const open = connections(callers, injector)
+  const open = connections(callers, () => injector)
   const server = createServer((socket) => {
     open.track(socket)
     open.serve(socket, { kind: 'local' })

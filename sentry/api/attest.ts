@@ -12,6 +12,7 @@ import { nameOf } from './caller.js'
 import type { ApiContext } from './context.js'
 import { assertNothingElse } from './csr-names.js'
 import { within } from './deadline.js'
+import { RateLimitError } from './rate-limit.js'
 import { codeOf } from './reply.js'
 import type { Conversation } from './server-calls.js'
 import { svidToWire } from './wire/agent.js'
@@ -142,9 +143,11 @@ function refused(
 ): void {
   const { error, attestor, requester } = refusal
   const code = codeOf(error)
-  audit.record({ type: 'agent.denied.v1', requester, code, details: { attestor } })
   metrics.attestationFailed({ attestor, reason: code })
-  log.warn({ code, attestor }, 'attestation refused')
+  // Anybody can ask too often, and would fill the disk with records that say nothing else.
+  const worthIt = !(error instanceof RateLimitError)
+  log[worthIt ? 'warn' : 'debug']({ code, attestor }, 'attestation refused')
+  if (worthIt) audit.record({ type: 'agent.denied.v1', requester, code, details: { attestor } })
 }
 
 function invalid(message: string): SentryError {

@@ -2,7 +2,7 @@ import { makeSpiffeId, type SpiffeId, type TrustDomain } from '../../spiffe/inde
 import { admitAgent } from '../attestation/agents.js'
 import type { Datastore } from '../datastore/datastore.js'
 import { SentryError } from '../errors.js'
-import { entryTable } from '../registration/entry.js'
+import { entryTable, hasExpired } from '../registration/entry.js'
 import type { Caller } from './caller.js'
 
 /** What a caller can be allowed as. */
@@ -98,10 +98,11 @@ export function authorization(options: {
   const serverId = makeSpiffeId(trustDomain, '/spire/server')
 
   const holdsFlag = (id: SpiffeId, flag: 'admin' | 'downstream') =>
-    entries.by('spiffe-id', id).some((entry) => entry[flag])
+    entries.by('spiffe-id', id).some((entry) => entry[flag] && !hasExpired(entry, now().getTime()))
   const has = (role: Role, caller: Caller): boolean => {
     if (role === 'any') return true
     if (caller.kind !== 'identified') return role === caller.kind
+    if (caller.expiresAt <= now().getTime()) return false
     if (role === 'admin') return adminIds.has(caller.id) || holdsFlag(caller.id, 'admin')
     return role === 'downstream' && holdsFlag(caller.id, 'downstream')
   }

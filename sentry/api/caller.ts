@@ -13,6 +13,8 @@ export interface IdentifiedCaller {
   readonly kind: 'identified'
   readonly id: SpiffeId
   readonly leaf: Certificate
+  /** When the first certificate of its chain ends, in milliseconds since 1970; a connection may outlive it. */
+  readonly expiresAt: number
   readonly address: string
 }
 

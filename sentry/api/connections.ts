@@ -15,7 +15,10 @@ export interface Connections {
   destroyAll(): void
 }
 
-export function connections(callers: CallerBook, injector: ConnectionInjector): Connections {
+export function connections(
+  callers: CallerBook,
+  injectorFor: (caller: Caller) => ConnectionInjector,
+): Connections {
   const open = new Set<Socket>()
   const last = new Set<() => void>()
   let served = 0
@@ -37,7 +40,7 @@ export function connections(callers: CallerBook, injector: ConnectionInjector): 
       })
       Object.defineProperty(socket, 'remoteAddress', { value: name })
       Object.defineProperty(socket, 'remotePort', { value: undefined })
-      injector.injectConnection(socket)
+      injectorFor(caller).injectConnection(socket)
     },
     async drained() {
       if (served > 0) await new Promise<void>((resolve) => last.add(resolve))

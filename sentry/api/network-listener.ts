@@ -39,6 +39,8 @@ export interface NetworkListenerOptions {
   readonly adminIds: ReadonlySet<SpiffeId>
   readonly callers: CallerBook
   readonly injector: ConnectionInjector
+  /** For callers without a certificate, whom nobody needs to trust with much memory. */
+  readonly anonymousInjector: ConnectionInjector
   readonly limits: ConnectionLimits
   readonly clock: Clock
   readonly log: Log
@@ -64,8 +66,10 @@ export interface NetworkListener {
  * the first request. Throws `CS_PORT_TAKEN`, `CS_LISTEN_FAILED`.
  */
 export async function listenOnNetwork(options: NetworkListenerOptions): Promise<NetworkListener> {
-  const { limits, log } = options
-  const open = connections(options.callers, options.injector)
+  const { limits, log, injector, anonymousInjector } = options
+  const open = connections(options.callers, ({ kind }) =>
+    kind === 'anonymous' ? anonymousInjector : injector,
+  )
   const identified = new Map<TLSSocket, { id: SpiffeId; chain: readonly Uint8Array[] }>()
   const anonymous = anonymousPlaces(limits)
 
@@ -174,11 +178,11 @@ function identify(
   options: Judging & { readonly address: string },
 ): IdentifiedCaller {
   const { verifier, trustDomain, adminIds, clock, address } = options
-  const { id, chain: verified } = verifier.verify(chain, clock.now(), 'client')
+  const { id, chain: verified, expiresAt } = verifier.verify(chain, clock.now(), 'client')
   if (!isMemberOf(id, trustDomain) && !adminIds.has(id)) {
     throw new SpiffeError('CS_PEER_NOT_AUTHORIZED', `${id} is of another trust domain`)
   }
-  return { kind: 'identified', id, leaf: verified[0], address }
+  return { kind: 'identified', id, leaf: verified[0], expiresAt, address }
 }
 
 function passes(chain: readonly Uint8Array[], options: Judging): boolean {

@@ -1,13 +1,14 @@
 import { createHash } from 'node:crypto'
-import type {
-  ApplyResponse,
-  DeleteResponse,
-  DocumentRef,
-  ListRequest,
-  PolicyAdminServer,
-  SignedSnapshot,
-  StatusResponse,
-  StoredDocument,
+import {
+  type ApplyResponse,
+  type DeleteResponse,
+  type DocumentRef,
+  type ListRequest,
+  type PolicyAdminServer,
+  PolicyAdminService,
+  type SignedSnapshot,
+  type StatusResponse,
+  type StoredDocument,
 } from '../../proto/gen/countersign/policy/v1/policy.js'
 import { parseSpiffeId } from '../../spiffe/index.js'
 import { SentryError } from '../errors.js'
@@ -17,6 +18,7 @@ import { nameOfDocument, type PolicyDocument, policyTargetTable } from '../polic
 import type { ReportBook } from '../policy/reports.js'
 import type { SnapshotSigner } from '../policy/snapshot-signer.js'
 import { entryTable } from '../registration/entry.js'
+import type { Authorization } from './authorization.js'
 import { nameOf } from './caller.js'
 import type { ApiContext } from './context.js'
 import { onAbort } from './deadline.js'
@@ -28,6 +30,7 @@ export interface PolicyServiceOptions {
   readonly policies: Policies
   readonly signer: SnapshotSigner
   readonly reports: ReportBook
+  readonly authorization: Authorization
 }
 
 /** `countersign.policy.v1.PolicyAdmin`. */
@@ -76,7 +79,7 @@ const concerned = new Set([policyTargetTable.kind, entryTable.kind])
 
 /** The whole state at first and whenever it changed; what changes faster than it is read goes in one. */
 async function watchStatus(
-  { api, policies, reports }: PolicyServiceOptions,
+  { api, policies, reports, authorization }: PolicyServiceOptions,
   stream: Conversation<never, StatusResponse>,
 ): Promise<void> {
   const changed = latch({ opened: true })
@@ -92,6 +95,8 @@ async function watchStatus(
   try {
     for (await changed.passed(); !stream.signal.aborted; await changed.passed()) {
       api.stopping.throwIfAborted()
+      // A stream outlives the right to it.
+      await authorization.admit(PolicyAdminService.watchStatus.path, stream.caller)
       const status = statusOf(policies, reports)
       const shown = JSON.stringify(status, (_, value: unknown) =>
         typeof value === 'bigint' ? String(value) : value,

@@ -72,6 +72,7 @@ export function serverCalls(options: ServerCallOptions): ServerCalls {
         if (!call.cancelled) answer(fail(error, call.getPath(), caller))
       }
       try {
+        if (caller === nobody) throw callIsOver
         void Promise.resolve(serve(call.request, context)).then(
           (response) => answer(null, response),
           refuse,
@@ -83,7 +84,9 @@ export function serverCalls(options: ServerCallOptions): ServerCalls {
     serverStream: (serve) => (call) => {
       const caller = callers.find(call.getPeer()) ?? nobody
       const stream = conversation<never, never>(call, caller)
-      void serve(call.request, stream as never).then(
+      const served =
+        caller === nobody ? Promise.reject(callIsOver) : serve(call.request, stream as never)
+      void served.then(
         () => call.end(),
         (error: unknown) => end(call, stream, () => fail(error, call.getPath(), caller)),
       )
@@ -91,7 +94,8 @@ export function serverCalls(options: ServerCallOptions): ServerCalls {
     bidirectional: (serve) => (call) => {
       const caller = callers.find(call.getPeer()) ?? nobody
       const stream = conversation<never, never>(call, caller)
-      void serve(stream as never).then(
+      const served = caller === nobody ? Promise.reject(callIsOver) : serve(stream as never)
+      void served.then(
         () => call.end(),
         (error: unknown) => end(call, stream, () => fail(error, call.getPath(), caller)),
       )
@@ -126,7 +130,7 @@ export function authorizingInterceptor(
 /** Nobody is told: whoever could be has gone. */
 const callIsOver = new SentryError('CS_REQUEST_INVALID', 'the call is over')
 
-/** The caller of a connection that is gone; it may do nothing, and nobody hears the answer. */
+/** The caller of a connection that is gone. Nothing is done for it: no record could say for whom. */
 const nobody: Caller = { kind: 'anonymous', address: '' }
 
 /** SPIRE says the same to everybody; only the details tell an agent what to do. */

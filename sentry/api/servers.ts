@@ -6,13 +6,13 @@ import { BundleService } from '../../proto/gen/spire/api/server/bundle/v1/bundle
 import { EntryService } from '../../proto/gen/spire/api/server/entry/v1/entry.js'
 import { SVIDService } from '../../proto/gen/spire/api/server/svid/v1/svid.js'
 import { agentService } from './agent-service.js'
-import type { Authorization } from './authorization.js'
 import { bundleService } from './bundle-service.js'
 import { type CallerBook, nameOf } from './caller.js'
 import type { ApiContext } from './context.js'
 import { entryService } from './entry-service.js'
 import { healthService } from './health-service.js'
 import { type PolicyServiceOptions, policyService } from './policy-service.js'
+import { type RateLimit, type RateLimiter, rateLimiter } from './rate-limit.js'
 import { isDenial } from './reply.js'
 import { authorizingInterceptor, type Refusal, serverCalls } from './server-calls.js'
 import { svidService } from './svid-service.js'
@@ -22,12 +22,12 @@ import { type FollowOptions, followUpdates } from './updates/updates-service.js'
 export interface ServersOptions extends PolicyServiceOptions, Omit<FollowOptions, 'api'> {
   readonly api: ApiContext
   readonly callers: CallerBook
-  readonly authorization: Authorization
 }
 
-/** The services in front of the network, and in front of the admin socket. */
+/** The services in front of the network, with and without a certificate, and of the admin socket. */
 export interface Servers {
   readonly network: Server
+  readonly anonymous: Server
   readonly admin: Server
   /** Tells callers to go when their calls have ended. */
   drain(): void
@@ -46,15 +46,26 @@ const limits: ServerOptions = {
   'grpc.enable_channelz': 0,
 }
 
+/** All that an attestation needs: evidence, a request, and a bundle to ask for. */
+const anonymousLimits: ServerOptions = {
+  ...limits,
+  'grpc.max_receive_message_length': 64 * 1024,
+  'grpc.max_concurrent_streams': 16,
+}
+
+/** What one caller may have on record of what it may not do. */
+const DENIALS: RateLimit = { perSecond: 10, maxWaitMs: 0 }
+
 export function servers(options: ServersOptions): Servers {
   const { api, callers, authorization } = options
-  const refused = (refusal: Refusal) => recordRefusal(api, refusal)
+  const denials = rateLimiter(DENIALS, api.clock)
+  const refused = (refusal: Refusal) => recordRefusal(api, { refusal, denials })
   const calls = serverCalls({ callers, log: api.log, onRefused: refused })
   const interceptors = [
     authorizingInterceptor({ callers, authorization, log: api.log, onRefused: refused }),
   ]
-  const made = () => {
-    const server = new Server({ ...limits, interceptors })
+  const made = (serverOptions: ServerOptions) => {
+    const server = new Server({ ...serverOptions, interceptors })
     server.addService(AgentService, agentService(api, calls))
     server.addService(EntryService, entryService(api, calls))
     server.addService(SVIDService, svidService(api, calls))
@@ -65,19 +76,21 @@ export function servers(options: ServersOptions): Servers {
     })
     return server
   }
-  const network = made()
-  const admin = made()
+  const network = made(limits)
+  const anonymous = made(anonymousLimits)
+  const admin = made(limits)
   admin.addService(HealthService, healthService(api, calls))
 
   return {
     network,
+    anonymous,
     admin,
     drain() {
       // Its callback comes before the last call of an injected connection has ended, so nobody waits for it.
-      for (const server of [network, admin]) server.tryShutdown(() => undefined)
+      for (const server of [network, anonymous, admin]) server.tryShutdown(() => undefined)
     },
     destroy() {
-      for (const server of [network, admin]) server.forceShutdown()
+      for (const server of [network, anonymous, admin]) server.forceShutdown()
     },
   }
 }
@@ -89,12 +102,25 @@ export function injectorOf(server: Server) {
 
 /**
  * Who lacked a right is worth a record; what is wrong with a request is its caller's affair. Callers
- * without a name could fill the disk with records that say nothing.
+ * without a name, or one that never stops, could fill the disk with records that say nothing.
  */
-function recordRefusal({ audit, log }: ApiContext, { path, caller, code }: Refusal): void {
+function recordRefusal(
+  { audit, log }: ApiContext,
+  { refusal, denials }: { readonly refusal: Refusal; readonly denials: RateLimiter },
+): void {
+  const { path, caller, code } = refusal
   const requester = nameOf(caller)
-  const worthIt = isDenial(code) && caller.kind !== 'anonymous'
+  const worthIt = isDenial(code) && caller.kind !== 'anonymous' && isWithin(denials, requester)
   log[worthIt ? 'warn' : 'debug']({ code, method: path, caller: requester }, 'call refused')
   if (!worthIt) return
   audit.record({ type: 'call.denied.v1', requester, code, details: { method: path } })
+}
+
+function isWithin(limiter: RateLimiter, key: string): boolean {
+  try {
+    limiter.reserve(key)
+    return true
+  } catch {
+    return false
+  }
 }

@@ -46,7 +46,7 @@ export const FIRST_PREV = '0'.repeat(64)
 /** Records kept in memory while the file cannot be written. More are counted and said to be missing. */
 const MAX_WAITING = 10_000
 /** How long a file that could not be written is left alone: the records in hand are many by then. */
-const RETRY_MS = 1000
+const RETRY_NS = 1_000_000_000n
 /** Longer than any line; the last one is looked for in this much. */
 const TAIL_BYTES = 1024 * 1024
 const LINE_END = 0x0a
@@ -68,12 +68,12 @@ export function openAuditLog(options: AuditLogOptions): AuditLog {
   let waiting: Stamped[] = []
   let lost = 0
   let failure: SentryError | undefined
-  let retryAt = 0
+  let retryAt = clock.hrtime()
   let turn: Promise<void> | undefined
   let closed = false
 
   const flush = () => {
-    if (waiting.length === 0 || closed || clock.now().getTime() < retryAt) return
+    if (waiting.length === 0 || closed || clock.hrtime() < retryAt) return
     const gap = lost > 0 ? [stamp({ type: 'audit.gap.v1', details: { lost } })] : []
     const chained = chain([...waiting, ...gap], prev)
     try {
@@ -83,7 +83,7 @@ export function openAuditLog(options: AuditLogOptions): AuditLog {
       failure = new SentryError('CS_AUDIT_UNWRITABLE', `${path} cannot be written`, {
         cause: error,
       })
-      retryAt = clock.now().getTime() + RETRY_MS
+      retryAt = clock.hrtime() + RETRY_NS
       return
     }
     prev = chained.last

@@ -1,5 +1,5 @@
 import { makeSpiffeId, type SpiffeId, type TrustDomain } from '../../spiffe/index.js'
-import { type AgentRecord, agentTable } from '../attestation/agent-record.js'
+import { type AgentRecord, agentTable, isBanned } from '../attestation/agent-record.js'
 import { type Change, changesOf, type Datastore } from '../datastore/datastore.js'
 import { entryTable, type RegistrationEntry } from './entry.js'
 import { selectorText } from './selector.js'
@@ -31,7 +31,7 @@ export function authorizedEntries(
       const held = known.get(id)
       if (held) return held
       const agent = agents.get(id)
-      if (!agent) return nothing
+      if (!agent || isBanned(agent)) return nothing
       const made = graph.below([agent.id, ...graph.aliasesOf(agent)])
       known.set(id, made)
       return made
@@ -50,7 +50,8 @@ function affectedBy(
   const affected = new Set<SpiffeId>()
   for (const { before, after } of changesOf(agentTable, changes)) {
     const id = (after ?? before)?.id
-    if (id && before?.selectors !== after?.selectors) affected.add(id)
+    const same = before?.selectors === after?.selectors && standing(before) === standing(after)
+    if (id && !same) affected.add(id)
   }
   for (const { before, after } of changesOf(entryTable, changes)) {
     if (before) graph.climb(before, affected)
@@ -58,6 +59,8 @@ function affectedBy(
   }
   return affected
 }
+
+const standing = (agent: AgentRecord | undefined) => agent !== undefined && !isBanned(agent)
 
 /** Entries point from parent to ID; agents are where the paths begin. */
 function entryGraph(datastore: Datastore, serverId: SpiffeId) {

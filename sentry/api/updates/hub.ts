@@ -74,6 +74,8 @@ export function updatesHub(options: Pick<FollowerOptions, 'datastore' | 'authori
       const some = followers.get(id)
       if (some) some.add(follower)
       else followers.set(id, new Set([follower]))
+      // It may have been dismissed between the check of its call and now.
+      endIfDismissed(follower, datastore.view(agentTable).get(id))
     },
     leave(follower) {
       const { id } = follower.agent

@@ -1,5 +1,7 @@
+import { readFile } from 'node:fs/promises'
 import { Client, status } from '@grpc/grpc-js'
 import { expect, test } from 'vitest'
+import { PolicyAdminClient } from '../../../proto/gen/countersign/policy/v1/policy.js'
 import { EntryClient } from '../../../proto/gen/spire/api/server/entry/v1/entry.js'
 import { SVIDClient } from '../../../proto/gen/spire/api/server/svid/v1/svid.js'
 import { Entry } from '../../../proto/gen/spire/api/types/types.js'
@@ -13,10 +15,12 @@ import {
 } from '../../../spiffe/index.js'
 import { bundleStore } from '../../../trust-bundles/store.js'
 import { testAuthority } from '../../support/authority.js'
+import { fakeClock } from '../../support/fake-clock.js'
 import {
   type AttestedAgent,
   ask,
   freshCsr,
+  nextOf,
   refusalOf,
   type TestSentry,
   testSentry,
@@ -188,4 +192,56 @@ test('an ID that is configured administers without an entry', async () => {
   const agent = await test.attest()
   const svid = await workloadSvid(test, agent, { spiffeId: { trustDomain, path: '/ops' } })
   expect(await count(test, svid)).toEqual({ count: 1 })
+})
+
+const adminFields = { spiffeId: { trustDomain, path: '/admin' }, id: 'admin', admin: true }
+
+test('a connection outlives the certificate it began with, the right to administer does not', async () => {
+  const clock = fakeClock(new Date())
+  await using test = await testSentry({ clock })
+  const agent = await test.attest()
+  const svid = await workloadSvid(test, agent, { ...adminFields, x509SvidTtl: 60 })
+  const client = test.remote(EntryClient, svid)
+  const call = () => ask(client, 'countEntries', { filter: undefined })
+  expect(await call()).toEqual({ count: 1 })
+  await clock.advance(61_000)
+  expect(await refusalOf(call())).toMatchObject({ code: 'CS_CALLER_NOT_ALLOWED' })
+})
+
+test('an entry that has expired gives no right, also before it is removed', async () => {
+  const clock = fakeClock(new Date())
+  await using test = await testSentry({ clock })
+  const agent = await test.attest()
+  const expiresAt = BigInt(Math.floor(clock.now().getTime() / 1000) + 5)
+  const svid = await workloadSvid(test, agent, { ...adminFields, expiresAt })
+  const client = test.remote(EntryClient, svid)
+  const call = () => ask(client, 'countEntries', { filter: undefined })
+  expect(await call()).toEqual({ count: 1 })
+  await clock.advance(5000)
+  expect(await refusalOf(call())).toMatchObject({ code: 'CS_CALLER_NOT_ALLOWED' })
+})
+
+test('who may no longer administer is sent away from the status that it watches', async () => {
+  await using test = await testSentry()
+  const agent = await test.attest()
+  const svid = await workloadSvid(test, agent, adminFields)
+  const watch = test.remote(PolicyAdminClient, svid).watchStatus({})
+  expect((await nextOf(watch))?.targets).toHaveLength(1)
+  const end = refusalOf(nextOf(watch))
+  await ask(test.local(EntryClient), 'batchDeleteEntry', { ids: ['admin'] })
+  expect(await end).toMatchObject({ code: 'CS_CALLER_NOT_ALLOWED' })
+})
+
+test('who asks again and again for what it may not have does not fill the audit log', async () => {
+  const clock = fakeClock(new Date())
+  await using test = await testSentry({ clock })
+  const agent = await test.attest()
+  const client = test.remote(EntryClient, agent.svid)
+  for (let call = 0; call < 30; call += 1) {
+    const refusal = await refusalOf(ask(client, 'countEntries', { filter: undefined }))
+    expect(refusal.code).toBe('CS_CALLER_NOT_ALLOWED')
+  }
+  await clock.advance(0)
+  const log = await readFile(test.folder.file('data/audit.jsonl'), 'utf8')
+  expect(log.match(/call\.denied\.v1/g)).toHaveLength(10)
 })

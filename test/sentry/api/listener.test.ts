@@ -16,6 +16,7 @@ import { tempFolder } from '../../support/temp-folder.js'
 import { until } from '../../support/until.js'
 import {
   ask,
+  attestWith,
   nextOf,
   refusalOf,
   runningIn,
@@ -123,6 +124,14 @@ test('a message over 4 MiB is refused, and one just under it is read', async () 
     ask(client, 'getEntry', { id: 'x'.repeat(bytes), outputMask: undefined })
   expect((await refusalOf(ask5(4 * 1024 * 1024 + 1))).status).toBe(status.RESOURCE_EXHAUSTED)
   expect((await refusalOf(ask5(4 * 1024 * 1024 - 100))).status).toBe(status.NOT_FOUND)
+})
+
+test('a caller without a certificate is given no room for a large message', async () => {
+  await using test = await testSentry()
+  const client = test.remote(AgentClient)
+  const attempt = (length: number) => refusalOf(attestWith(client, 'x'.repeat(length)))
+  expect((await attempt(70_000)).status).toBe(status.RESOURCE_EXHAUSTED)
+  expect((await attempt(60_000)).code).toBe('CS_JOIN_TOKEN_INVALID')
 })
 
 test('an expired certificate, or one of a stranger, fails the handshake also for what everybody may call', async () => {

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { status } from '@grpc/grpc-js'
 import { expect, test } from 'vitest'
 import { AgentClient } from '../../../proto/gen/spire/api/server/agent/v1/agent.js'
@@ -84,4 +85,8 @@ test('attesting is limited by address, and the refusal says when to come back', 
   expect(Number(third.error.metadata.get('grpc-retry-pushback-ms')[0])).toBeGreaterThan(1000)
   await clock.advance(1000)
   expect((await second).code).toBe('CS_JOIN_TOKEN_INVALID')
+  // Anybody could fill the disk with records of having asked too often.
+  await clock.advance(0)
+  const log = await readFile(test.folder.file('data/audit.jsonl'), 'utf8')
+  expect(log.match(/agent\.denied\.v1/g)).toHaveLength(2)
 })

@@ -145,10 +145,19 @@ const change: fc.Arbitrary<(draft: Draft) => void> = fc.oneof(
     .constantFrom('1', '2', '3', '4', '5', '6')
     .map((name) => (draft: Draft) => draft.table(entryTable).remove(name)),
   fc
-    .record({ name: fc.constantFrom(...agents), selectors: fc.oneof(fc.constant([]), selectors) })
-    .map(({ name, selectors }) => (draft: Draft) => {
-      draft.table(agentTable).put(agent(name, ...selectors))
+    .record({
+      name: fc.constantFrom(...agents),
+      selectors: fc.oneof(fc.constant([]), selectors),
+      banned: fc.boolean(),
+    })
+    .map(({ name, selectors, banned }) => (draft: Draft) => {
+      const made = agent(name, ...selectors)
+      draft.table(agentTable).put(banned ? { ...made, current: undefined } : made)
     }),
+  fc.constantFrom(...agents).map((name) => (draft: Draft) => {
+    const held = draft.table(agentTable).get(agent(name).id)
+    if (held) draft.table(agentTable).put({ ...held, current: undefined })
+  }),
   fc
     .constantFrom(...agents)
     .map((name) => (draft: Draft) => draft.table(agentTable).remove(agent(name).id)),
@@ -175,7 +184,7 @@ test('after any changes what is kept equals the definition, and whoever changed 
           for (const name of agents) {
             const record = store.view(agentTable).get(agent(name).id)
             const now = held(authorized.of(agent(name).id))
-            expect(now).toBe(record ? byDefinition(store, record) : '')
+            expect(now).toBe(record?.current ? byDefinition(store, record) : '')
             if (now !== before.get(name)) expect(named).toContain(agent(name).id)
           }
         }

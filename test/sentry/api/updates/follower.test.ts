@@ -5,6 +5,7 @@ import { type Follower, follower } from '../../../../sentry/api/updates/follower
 import { isEmptyChange, type StateChange } from '../../../../sentry/api/updates/held-state.js'
 import { updatesHub } from '../../../../sentry/api/updates/hub.js'
 import { type AgentRecord, agentTable } from '../../../../sentry/attestation/agent-record.js'
+import { banAgent } from '../../../../sentry/attestation/agents.js'
 import { type BundleRecord, bundleTable } from '../../../../sentry/bundles/bundle-record.js'
 import { openDatastore } from '../../../../sentry/datastore/datastore.js'
 import type { Draft } from '../../../../sentry/datastore/draft.js'
@@ -226,4 +227,27 @@ test('an agent that nothing concerns is not woken', async () => {
   })
   expect(await catchUp(replica)).toBe(false)
   expect(isEmptyChange(one.takeChange())).toBe(true)
+})
+
+test('an agent that was banned before it is known here is sent away, and has no entries', async () => {
+  await using folder = await tempFolder()
+  const { store, hub, parts } = await build(folder)
+  await using _closed = store
+  const [mine] = agents
+  const agent = { id: mine!.id, serialNumber: 'one', notAfter: 0 }
+  const selectors = [{ type: 'x', value: 'y' }]
+  const entry = plainEntry({
+    id: 'e',
+    spiffeId: id('/a'),
+    parentId: mine!.id,
+    selectors,
+    createdAt: 0n,
+  })
+  await store.write((draft) => draft.table(entryTable).put(entry))
+  expect(parts.authorized.of(mine!.id).size).toBe(1)
+  const late = follower(agent, parts)
+  await store.write((draft) => banAgent(draft, mine!.id))
+  hub.enter(late)
+  await expect(late.marked()).rejects.toMatchObject({ code: 'CS_AGENT_BANNED' })
+  expect(parts.authorized.of(mine!.id).size).toBe(0)
 })
