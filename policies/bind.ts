@@ -32,7 +32,7 @@ export interface Plan {
 }
 
 export interface BindOptions {
-  /** The port of the app that is called; without one, only rules for all ports apply. */
+  /** The port of the app that is called; without one, rules for certain ports deny but never allow. */
   readonly port?: number
   /** Why there is no verified SPIFFE ID. */
   readonly unauthenticatedBecause?: UnauthenticatedDetail

@@ -37,7 +37,7 @@ export interface Engine {
   readonly rules: readonly CompiledRule[]
   /** The decision by each entry, made when it is first needed. */
   readonly decisions: (Decision | undefined)[]
-  /** The rules on one port. All ports that no document names are alike. */
+  /** The rules on one port, or on none. All ports that no document names are alike. */
   sectorFor(port: number | undefined): Sector
 }
 
@@ -68,11 +68,11 @@ export function compilePolicy(snapshot: Snapshot): CompiledPolicy {
   const edges = edgesOf(entries)
 
   const sectorFor = (port: number | undefined): Sector => {
-    const named = port !== undefined && ports.has(port) ? port : undefined
-    const known = sectors.get(named)
+    const alike = alikePort(port, ports)
+    const known = sectors.get(alike)
     if (known !== undefined) return known
-    const made = sectorOf({ rules, entries, firstEntries, port: named })
-    sectors.set(named, made)
+    const made = sectorOf({ rules, entries, firstEntries, port: alike })
+    sectors.set(alike, made)
     return made
   }
   return {
@@ -84,6 +84,14 @@ export function compilePolicy(snapshot: Snapshot): CompiledPolicy {
     nextEdge: (now) => edges.find((edge) => edge > now),
     engine: { methods, entries, rules, decisions: [], sectorFor },
   }
+}
+
+/** Stands for every port that no document names. */
+const OTHER_PORT = 0
+
+function alikePort(port: number | undefined, named: ReadonlySet<number>): number | undefined {
+  if (named.size === 0) return undefined
+  return port === undefined || named.has(port) ? port : OTHER_PORT
 }
 
 const CLASSES: readonly RuleClass[] = ['guardrail', 'deny', 'allow']

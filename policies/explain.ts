@@ -180,7 +180,7 @@ function failedCondition(
       return {
         name,
         wanted: (policy.ports ?? []).join(', '),
-        found: port === undefined ? 'other' : String(port),
+        found: port === undefined ? 'none' : String(port),
       }
     case 'from':
       return { name, wanted: rule.from.join(', '), found: caller ?? 'unauthenticated' }

@@ -60,7 +60,7 @@ export interface Condition {
 
 /** All of these must hold. Each of the middle three holds for an operation that fits up to there. */
 export const conditions: readonly Condition[] = [
-  { name: 'port', holds: ({ policy }, { port }) => portMatches(policy, port) },
+  { name: 'port', holds: (rule, { port }) => portMatches(rule, port) },
   {
     name: 'from',
     holds: ({ rule }, { caller }, aliases) =>
@@ -76,8 +76,12 @@ export const conditions: readonly Condition[] = [
   },
 ]
 
-function portMatches({ ports }: SnapshotPolicy, port: number | undefined): boolean {
-  return ports === undefined || (port !== undefined && ports.includes(port))
+function portMatches(
+  { class: ruleClass, policy: { ports } }: LinearRule,
+  port: number | undefined,
+): boolean {
+  if (ports === undefined) return true
+  return port === undefined ? ruleClass !== 'allow' : ports.includes(port)
 }
 
 export function sourceMatches(

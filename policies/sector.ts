@@ -30,7 +30,7 @@ export interface SectorOptions {
   readonly rules: readonly CompiledRule[]
   readonly entries: Entries
   readonly firstEntries: Int32Array
-  /** `undefined` for a port that no document names. */
+  /** `undefined` for an app without one. */
   readonly port: number | undefined
 }
 
@@ -66,8 +66,9 @@ export function sectorOf({ rules, entries, firstEntries, port }: SectorOptions):
   }
 }
 
-const isOnPort = ({ ports }: CompiledRule, port: number | undefined) =>
-  ports === undefined || (port !== undefined && ports.includes(port))
+/** A port that is missing matches every deny and no allow that names ports. */
+const isOnPort = ({ class: ruleClass, ports }: CompiledRule, port: number | undefined) =>
+  ports === undefined || (port === undefined ? ruleClass !== 'allow' : ports.includes(port))
 
 interface Placing {
   readonly builder: TrieBuilder

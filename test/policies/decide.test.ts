@@ -259,6 +259,21 @@ describe('what is asked for', () => {
     expect(say({ port: 7070 })).toBe('deny no-rule')
   })
 
+  test('where there is no port, rules for certain ports deny and never allow', () => {
+    const certain = '{ app: orders, ports: [9090] }'
+    const allows = policy([`{ name: a, ${any} }`])
+    const denies = policy([`{ name: d, action: deny, ${any} }`], { name: 'deny', target: certain })
+    expect(mesh(allows + denies).say({})).toBe('deny deny/d')
+    expect(mesh(allows + denies).say({ port: 7070 })).toBe('allow orders/a')
+    expect(mesh(policy([`{ name: a, ${any} }`], { target: certain })).say({})).toBe('deny no-rule')
+
+    const guarded =
+      allows +
+      guardrail([`{ name: g, action: deny, ${any} }`], { target: '{ mesh: true, ports: [9090] }' })
+    expect(mesh(guarded).say({})).toBe('deny guard/g')
+    expect(mesh(guarded).say({ port: 7070 })).toBe('allow orders/a')
+  })
+
   test('a rule exists only within its time', () => {
     const { ask, policyFor } = mesh(
       policy([
