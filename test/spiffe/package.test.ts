@@ -31,7 +31,9 @@ test('the package names what it imports, in the versions of the whole', async ()
   )
   const texts = await Promise.all(names.map((name) => textOf(`spiffe/${name}`)))
   const packages = texts.flatMap((text) =>
-    [...text.matchAll(/\bfrom\s+['"]((?:@[\w-]+\/)?[\w-]+)[\w/-]*['"]/g)].map(([, name = '']) => name),
+    [...text.matchAll(/\bfrom\s+['"]((?:@[\w-]+\/)?[\w-]+)[\w/-]*['"]/g)].map(
+      ([, name = '']) => name,
+    ),
   )
   const wanted = Object.keys(own.dependencies).toSorted((a, b) => a.localeCompare(b))
   expect(
