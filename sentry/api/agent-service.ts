@@ -30,6 +30,7 @@ import { attestAgent } from './attest.js'
 import { nameOf } from './caller.js'
 import { type ApiContext, agentIdOf } from './context.js'
 import { assertNothingElse } from './csr-names.js'
+import { recordEntry } from './entry-record.js'
 import type { CallContext, ServerCalls } from './server-calls.js'
 import { agentToWire, svidToWire } from './wire/agent.js'
 import { pageOf } from './wire/page.js'
@@ -57,7 +58,8 @@ export function agentService(context: ApiContext, calls: ServerCalls): AgentServ
     ),
     deleteAgent: calls.unary(async ({ id }, call) => {
       const subject = requestedAgent(context, id)
-      await datastore.write((draft) => evictAgent(draft, subject))
+      const { value: aliases } = await datastore.write((draft) => evictAgent(draft, subject))
+      for (const entry of aliases) recordEntry(context, call, { change: 'deleted', entry })
       await recordAdmin(context, call, { type: 'agent.evicted.v1', subject })
       return {}
     }),
@@ -137,9 +139,9 @@ async function createJoinToken(
     expiresAt: now + ttl * 1000,
     ...(chosen !== '' && { value: chosen }),
   })
-  await datastore.write((draft) => {
+  const { value: creation } = await datastore.write((draft) => {
     prefixed('failed to create token', () => keepJoinToken(draft, token))
-    if (!aliasId) return
+    if (!aliasId) return undefined
     // Lets entries be written under a name that is known before the agent is.
     const entry = plainEntry({
       id: random.uuid(),
@@ -148,8 +150,11 @@ async function createJoinToken(
       selectors: [{ type: AGENT_SELECTOR, value: token.agentId }],
       createdAt: BigInt(Math.floor(now / 1000)),
     })
-    prefixed('failed to create join token registration entry', () => createEntry(draft, entry))
+    return prefixed('failed to create join token registration entry', () =>
+      createEntry(draft, entry),
+    )
   })
+  if (creation) recordEntry(context, call, { change: 'created', entry: creation.entry })
   const details = { hash: token.hash, expiresAt: token.expiresAt }
   await recordAdmin(context, call, { type: 'token.created.v1', subject: token.agentId, details })
   return { value, expiresAt: BigInt(Math.floor(token.expiresAt / 1000)) }

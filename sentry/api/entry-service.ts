@@ -12,14 +12,13 @@ import type {
 } from '../../proto/gen/spire/api/server/entry/v1/entry.js'
 import type { Entry } from '../../proto/gen/spire/api/types/types.js'
 import { makeSpiffeId } from '../../spiffe/index.js'
-import type { AuditEvent } from '../audit/event.js'
 import type { Draft } from '../datastore/draft.js'
 import { SentryError } from '../errors.js'
 import { entryTable, plainEntry, type RegistrationEntry } from '../registration/entry.js'
 import { type Creation, createEntry, deleteEntry, updateEntry } from '../registration/register.js'
-import { nameOf } from './caller.js'
 import { type ApiContext, agentIdOf } from './context.js'
 import { entryFilter } from './entry-filter.js'
+import { recordEntry } from './entry-record.js'
 import { syncAuthorizedEntries } from './entry-sync.js'
 import type { CallContext, ServerCalls } from './server-calls.js'
 import { eachItem, inSlices, okStatus, refusedStatus } from './wire/batch.js'
@@ -92,7 +91,7 @@ async function createEntries(
       ),
     )
     for (const outcome of outcomes) {
-      if (outcome.kind === 'created') record(context, call, { change: 'created', ...outcome })
+      if (outcome.kind === 'created') recordEntry(context, call, { change: 'created', ...outcome })
       results.push(creationResult(outcome, outputMask))
     }
   }
@@ -146,7 +145,7 @@ async function updateEntries(
       ),
     )
     for (const { entry, status } of outcomes) {
-      if (entry) record(context, call, { change: 'updated', entry })
+      if (entry) recordEntry(context, call, { change: 'updated', entry })
       results.push({ status, entry: entry && maskedEntry(entry, outputMask) })
     }
   }
@@ -172,7 +171,7 @@ async function deleteEntries(
       ),
     )
     for (const { id, status, entry } of outcomes) {
-      if (entry) record(context, call, { change: 'deleted', entry })
+      if (entry) recordEntry(context, call, { change: 'deleted', entry })
       results.push({ id, status })
     }
   }
@@ -190,25 +189,4 @@ function newEntry({ trustDomain, random, clock }: ApiContext, wire: Entry): Regi
     createdAt: BigInt(Math.floor(clock.now().getTime() / 1000)),
   })
   return entryFromWire(wire, { held, mask: undefined, trustDomain })
-}
-
-function record(
-  { audit }: ApiContext,
-  { caller }: CallContext,
-  { change, entry }: { readonly change: string; readonly entry: RegistrationEntry },
-): void {
-  const event: AuditEvent = {
-    type: 'entry.changed.v1',
-    subject: entry.spiffeId,
-    requester: nameOf(caller),
-    details: {
-      change,
-      entryId: entry.id,
-      parentId: entry.parentId,
-      revision: String(entry.revision),
-      ...(entry.admin && { admin: true }),
-      ...(entry.downstream && { downstream: true }),
-    },
-  }
-  audit.record(event)
 }

@@ -15,6 +15,7 @@ import { SentryError } from '../errors.js'
 import { entryTable } from '../registration/entry.js'
 import { nameOf } from './caller.js'
 import type { ApiContext } from './context.js'
+import { type EntryChange, recordEntry } from './entry-record.js'
 import type { CallContext } from './server-calls.js'
 import { eachItem, okStatus } from './wire/batch.js'
 import { bundleFromWire, maskedBundle } from './wire/bundle.js'
@@ -128,14 +129,15 @@ async function removeEach(
     eachItem(
       trustDomains,
       (trustDomain) => {
-        const record = removeOne(context, { draft, trustDomain, dissolve })
-        return { status: okStatus(), trustDomain, record }
+        const { record, entries } = removeOne(context, { draft, trustDomain, dissolve })
+        return { status: okStatus(), trustDomain, record, entries }
       },
-      (status, trustDomain) => ({ status, trustDomain, record: undefined }),
+      (status, trustDomain) => ({ status, trustDomain, record: undefined, entries: [] }),
     ),
   )
-  for (const { record } of outcomes) {
+  for (const { record, entries } of outcomes) {
     if (record) recordBundle(context, call, { change: 'deleting', bundle: record })
+    for (const change of entries) recordEntry(context, call, change)
   }
   await context.audit.settled()
   return { results: outcomes.map(({ status, trustDomain }) => ({ status, trustDomain })) }
@@ -144,7 +146,7 @@ async function removeEach(
 function removeOne(
   context: ApiContext,
   removal: { readonly draft: Draft; readonly trustDomain: string; readonly dissolve: Dissolution },
-): BundleRecord {
+): { readonly record: BundleRecord; readonly entries: readonly EntryChange[] } {
   const { draft, dissolve } = removal
   const trustDomain = named(removal.trustDomain)
   if (trustDomain === context.trustDomain) {
@@ -154,20 +156,20 @@ function removeOne(
   const bundles = draft.table(bundleTable)
   const record = bundles.get(trustDomain)
   if (!record) throw bundleMissing()
-  dissolve(draft, trustDomain)
+  const entries = dissolve(draft, trustDomain)
   bundles.remove(trustDomain)
-  return record
+  return { record, entries }
 }
 
 /** What becomes of the entries that federate with a bundle that goes. */
-type Dissolution = (draft: Draft, trustDomain: TrustDomain) => void
+type Dissolution = (draft: Draft, trustDomain: TrustDomain) => readonly EntryChange[]
 
 const dissolutions: ReadonlyMap<number, Dissolution> = new Map<number, Dissolution>([
   [
     Mode.RESTRICT,
     (draft, trustDomain) => {
       const { length } = draft.table(entryTable).by('federates-with', trustDomain)
-      if (length === 0) return
+      if (length === 0) return []
       const message = `cannot delete bundle; federated with ${length} registration entries`
       throw new SentryError('CS_BUNDLE_IN_USE', `failed to delete federated bundle: ${message}`)
     },
@@ -176,17 +178,22 @@ const dissolutions: ReadonlyMap<number, Dissolution> = new Map<number, Dissoluti
     Mode.DELETE,
     (draft, trustDomain) => {
       const entries = draft.table(entryTable)
-      for (const { id } of entries.by('federates-with', trustDomain)) entries.remove(id)
+      return entries.by('federates-with', trustDomain).map((entry): EntryChange => {
+        entries.remove(entry.id)
+        return { change: 'deleted', entry }
+      })
     },
   ],
   [
     Mode.DISSOCIATE,
     (draft, trustDomain) => {
       const entries = draft.table(entryTable)
-      for (const entry of entries.by('federates-with', trustDomain)) {
-        const federatesWith = entry.federatesWith.filter((name) => name !== trustDomain)
-        entries.put({ ...entry, federatesWith, revision: entry.revision + 1n })
-      }
+      return entries.by('federates-with', trustDomain).map((held): EntryChange => {
+        const federatesWith = held.federatesWith.filter((name) => name !== trustDomain)
+        const entry = { ...held, federatesWith, revision: held.revision + 1n }
+        entries.put(entry)
+        return { change: 'updated', entry }
+      })
     },
   ],
 ])

@@ -84,8 +84,7 @@ export function serverCalls(options: ServerCallOptions): ServerCalls {
     serverStream: (serve) => (call) => {
       const caller = callers.find(call.getPeer()) ?? nobody
       const stream = conversation<never, never>(call, caller)
-      const served =
-        caller === nobody ? Promise.reject(callIsOver) : serve(call.request, stream as never)
+      const served = caller === nobody ? Promise.reject(callIsOver) : serve(call.request, stream)
       void served.then(
         () => call.end(),
         (error: unknown) => end(call, stream, () => fail(error, call.getPath(), caller)),
@@ -94,7 +93,7 @@ export function serverCalls(options: ServerCallOptions): ServerCalls {
     bidirectional: (serve) => (call) => {
       const caller = callers.find(call.getPeer()) ?? nobody
       const stream = conversation<never, never>(call, caller)
-      const served = caller === nobody ? Promise.reject(callIsOver) : serve(stream as never)
+      const served = caller === nobody ? Promise.reject(callIsOver) : serve(stream)
       void served.then(
         () => call.end(),
         (error: unknown) => end(call, stream, () => fail(error, call.getPath(), caller)),

@@ -95,15 +95,17 @@ export function banAgent(draft: Draft, id: SpiffeId): void {
 }
 
 /**
- * Forgets the agent, which lifts a ban, and the alias that its join token came with. Throws
- * `CS_AGENT_NOT_FOUND`.
+ * Forgets the agent, which lifts a ban, and the alias that its join token came with. Returns the entries
+ * that went with it. Throws `CS_AGENT_NOT_FOUND`.
  */
-export function evictAgent(draft: Draft, id: SpiffeId): void {
+export function evictAgent(draft: Draft, id: SpiffeId): readonly RegistrationEntry[] {
   const held = requireAgent(draft, id)
   draft.table(agentTable).remove(id)
-  if (held.attestationType !== JOIN_TOKEN) return
+  if (held.attestationType !== JOIN_TOKEN) return []
   const entries = draft.table(entryTable)
-  for (const entry of entries.by('parent', id)) if (isAliasOf(entry, id)) entries.remove(entry.id)
+  const aliases = entries.by('parent', id).filter((entry) => isAliasOf(entry, id))
+  for (const alias of aliases) entries.remove(alias.id)
+  return aliases
 }
 
 /** Throws `CS_AGENT_NOT_FOUND`. */

@@ -52,8 +52,9 @@ function issue({ authorities, clock }: SentryCa, ttlSeconds = 3600) {
   }
 }
 
-/** Made once: a key for RS256 takes a tenth of a second and more. */
-const firstContent = sentryCa().then(({ file }) => file.content!)
+/** Made once: a key for RS256 takes a tenth of a second and more. Nobody moves its clock. */
+const firstStart = sentryCa()
+const firstContent = firstStart.then(({ file }) => file.content!)
 
 /** Authorities that were made at the time at which the fake clock starts. */
 async function madeBefore(options: Parameters<typeof sentryCa>[0] = {}) {
@@ -62,7 +63,7 @@ async function madeBefore(options: Parameters<typeof sentryCa>[0] = {}) {
 
 describe('the first start', () => {
   test('makes a root, an issuer and a JWT key of each algorithm, and stores them before they are used', async () => {
-    const ca = await sentryCa()
+    const ca = await firstStart
     const { root, issuer, jwt } = ca.authorities.status()
     const now = ca.clock.now().getTime()
     expect(ca.file.writes).toBe(1)
@@ -75,7 +76,7 @@ describe('the first start', () => {
   })
 
   test('makes CA certificates as the standard wants them (ID-31 to ID-34, X509-9 to X509-12, X509-17, X509-22 to X509-25, X509-52, OPEN-4)', async () => {
-    const { authorities } = await sentryCa()
+    const { authorities } = await firstStart
     const root = parseCertificate(authorities.bundleKeys().x509[0]!)
     const { issuer } = authorities.x509Signer()
     for (const certificate of [root, issuer]) {
@@ -94,7 +95,7 @@ describe('the first start', () => {
   })
 
   test('gives two sentries different names and keys', async () => {
-    const [one, other] = [await sentryCa(), await sentryCa()].map(({ authorities }) => {
+    const [one, other] = [await firstStart, await sentryCa()].map(({ authorities }) => {
       const certificate = parseCertificate(authorities.bundleKeys().x509[0]!)
       return {
         subject: Buffer.from(certificate.subject).toString('hex'),
@@ -121,7 +122,7 @@ describe('the first start', () => {
   })
 
   test('records every authority that it makes', async () => {
-    const { audit } = await sentryCa()
+    const { audit } = await firstStart
     expect(
       audit.events.map(({ type, details }) => [type, details?.authority, details?.phase]),
     ).toEqual([
@@ -136,7 +137,7 @@ describe('the first start', () => {
     'makes an issuer that openssl verify -x509_strict accepts under its root',
     async () => {
       await using dir = await tempFolder()
-      const { authorities, clock } = await sentryCa()
+      const { authorities, clock } = await firstStart
       await writeFile(dir.file('root.pem'), toPem('CERTIFICATE', authorities.bundleKeys().x509[0]!))
       await writeFile(
         dir.file('issuer.pem'),
@@ -314,7 +315,7 @@ describe('the issuer', () => {
   })
 
   test('is replaced as soon as it has no room for a leaf as long as promised', async () => {
-    const first = await sentryCa({ longestX509Svid: 3600 })
+    const first = await madeBefore({ longestX509Svid: 3600 })
     const { file, clock } = first
     await clock.advance(2 * DAY)
     const again = await sentryCa({
@@ -444,7 +445,7 @@ describe('a JWT key', () => {
   test('signs all the time, and nothing that does not verify, over many rotations', async () => {
     const ca = await weekly()
     const tokens: { readonly token: string; readonly expiresAt: number }[] = []
-    for (let step = 0; step < 40; step += 1) {
+    for (let step = 0; step < 24; step += 1) {
       await ca.clock.advance(18 * HOUR + 7 * SECOND)
       await ca.authorities.rotateIfDue()
       const now = ca.clock.now().getTime()
@@ -454,7 +455,7 @@ describe('a JWT key', () => {
       }
       expect(ca.authorities.bundleKeys().jwt.length).toBeLessThanOrEqual(4)
     }
-    expect(new Set(tokens.map(({ token }) => decodeJwt(token).header.kid)).size).toBeGreaterThan(8)
+    expect(new Set(tokens.map(({ token }) => decodeJwt(token).header.kid)).size).toBeGreaterThan(6)
   })
 
   test('no token outlives its key', async () => {

@@ -1,6 +1,6 @@
 import { type KeyObject, randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type CallOptions,
@@ -20,6 +20,8 @@ import { systemRandom } from '../../platform/random.js'
 import { openSealer, sealedFile } from '../../platform/sealer.js'
 import { AgentClient } from '../../proto/gen/spire/api/server/agent/v1/agent.js'
 import type { X509SVID } from '../../proto/gen/spire/api/types/types.js'
+import { type AuditRecord, readAuditLine } from '../../sentry/audit/audit-log.js'
+import type { AuditType } from '../../sentry/audit/event.js'
 import { openAuthorities } from '../../sentry/authorities/authorities.js'
 import { type RunningSentry, type SentryOptions, startSentry } from '../../sentry/server.js'
 import { spiffeChannelCredentials } from '../../spiffe/grpc/index.js'
@@ -166,6 +168,15 @@ async function makeAuthorities(): Promise<Uint8Array> {
   }
   await openAuthorities({ trustDomain, file, clock: systemClock, random: systemRandom })
   return kept
+}
+
+/** What the audit log holds of one type. An answer leaves only after its record. */
+export async function auditRecords(
+  { folder }: Pick<TestSentry, 'folder'>,
+  type: AuditType,
+): Promise<readonly AuditRecord[]> {
+  const lines = (await readFile(folder.file('data/audit.jsonl'), 'utf8')).trimEnd().split('\n')
+  return lines.map(readAuditLine).filter((record) => record.type === type)
 }
 
 /** One attestation by join token with a fresh key. Rejects with the `ServiceError`. */

@@ -8,6 +8,7 @@ import { fakeClock } from '../../support/fake-clock.js'
 import {
   ask,
   attestWith,
+  auditRecords,
   freshCsr,
   nextOf,
   refusalOf,
@@ -140,6 +141,12 @@ test('a token with an alias lets entries name the agent before it is there; evic
   expect(count).toBe(1)
   const gone = await refusalOf(ask(own, 'getAuthorizedEntries', { outputMask: undefined }))
   expect([gone.status, gone.code]).toEqual([status.PERMISSION_DENIED, 'CS_AGENT_NOT_ATTESTED'])
+  const changes = await auditRecords(test, 'entry.changed.v1')
+  expect(changes.map(({ subject, details }) => [subject, details?.['change']])).toEqual([
+    ['spiffe://prod.example/app', 'created'],
+    ['spiffe://prod.example/node', 'created'],
+    ['spiffe://prod.example/node', 'deleted'],
+  ])
 })
 
 const { csr } = freshCsr()

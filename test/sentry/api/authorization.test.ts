@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import { Client, status } from '@grpc/grpc-js'
 import { expect, test } from 'vitest'
 import { PolicyAdminClient } from '../../../proto/gen/countersign/policy/v1/policy.js'
@@ -19,6 +18,7 @@ import { fakeClock } from '../../support/fake-clock.js'
 import {
   type AttestedAgent,
   ask,
+  auditRecords,
   freshCsr,
   nextOf,
   refusalOf,
@@ -242,6 +242,5 @@ test('who asks again and again for what it may not have does not fill the audit 
     expect(refusal.code).toBe('CS_CALLER_NOT_ALLOWED')
   }
   await clock.advance(0)
-  const log = await readFile(test.folder.file('data/audit.jsonl'), 'utf8')
-  expect(log.match(/call\.denied\.v1/g)).toHaveLength(10)
+  expect(await auditRecords(test, 'call.denied.v1')).toHaveLength(10)
 })

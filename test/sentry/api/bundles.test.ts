@@ -7,7 +7,14 @@ import {
 import { EntryClient } from '../../../proto/gen/spire/api/server/entry/v1/entry.js'
 import { Bundle, BundleMask, Entry } from '../../../proto/gen/spire/api/types/types.js'
 import { testAuthority } from '../../support/authority.js'
-import { ask, refusalOf, type TestSentry, testSentry, trustDomain } from '../running-sentry.js'
+import {
+  ask,
+  auditRecords,
+  refusalOf,
+  type TestSentry,
+  testSentry,
+  trustDomain,
+} from '../running-sentry.js'
 
 const partner = testAuthority('partner.example')
 const [root] = partner.bundle.x509Authorities
@@ -153,10 +160,10 @@ async function entryWithPartner(test: TestSentry) {
 }
 
 test.each([
-  ['restricted', Mode.RESTRICT, status.FAILED_PRECONDITION, ['partner.example']],
-  ['deleting entries', Mode.DELETE, status.OK, undefined],
-  ['dissociating entries', Mode.DISSOCIATE, status.OK, []],
-] as const)('a bundle that entries name is deleted %s', async (_, mode, code, left) => {
+  ['restricted', Mode.RESTRICT, status.FAILED_PRECONDITION, ['partner.example'], []],
+  ['deleting entries', Mode.DELETE, status.OK, undefined, ['deleted']],
+  ['dissociating entries', Mode.DISSOCIATE, status.OK, [], ['updated']],
+] as const)('a bundle that entries name is deleted %s', async (_, mode, code, left, recorded) => {
   await using test = await testSentry()
   await write(test, 'batchSetFederatedBundle', partnerBundle())
   await entryWithPartner(test)
@@ -172,6 +179,8 @@ test.each([
   const shown = ask(test.local(EntryClient), 'getEntry', { id: 'app', outputMask: undefined })
   if (left) expect((await shown).federatesWith).toEqual(left)
   else expect((await refusalOf(shown)).status).toBe(status.NOT_FOUND)
+  const changes = (await auditRecords(test, 'entry.changed.v1')).map(({ details }) => details)
+  expect(changes.map((details) => details?.['change'])).toEqual(['created', ...recorded])
 })
 
 test('an unknown way of deleting fails the call', async () => {

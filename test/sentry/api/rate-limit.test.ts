@@ -1,11 +1,10 @@
-import { readFile } from 'node:fs/promises'
 import { status } from '@grpc/grpc-js'
 import { expect, test } from 'vitest'
 import { AgentClient } from '../../../proto/gen/spire/api/server/agent/v1/agent.js'
 import { addressKey, rateLimiter } from '../../../sentry/api/rate-limit.js'
 import { defaultRateLimits, serviceLimits } from '../../../sentry/api/service-limits.js'
 import { fakeClock } from '../../support/fake-clock.js'
-import { attestWith, refusalOf, testSentry, unknownToken } from '../running-sentry.js'
+import { attestWith, auditRecords, refusalOf, testSentry, unknownToken } from '../running-sentry.js'
 
 const refusal = (reserve: () => number) => {
   try {
@@ -87,6 +86,5 @@ test('attesting is limited by address, and the refusal says when to come back', 
   expect((await second).code).toBe('CS_JOIN_TOKEN_INVALID')
   // Anybody could fill the disk with records of having asked too often.
   await clock.advance(0)
-  const log = await readFile(test.folder.file('data/audit.jsonl'), 'utf8')
-  expect(log.match(/agent\.denied\.v1/g)).toHaveLength(2)
+  expect(await auditRecords(test, 'agent.denied.v1')).toHaveLength(2)
 })
