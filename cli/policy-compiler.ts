@@ -14,6 +14,7 @@ import {
 } from '../policies/index.js'
 import type { AdmittedDocument, DocumentRef, PolicyCompiler } from '../sentry/policy/compiler.js'
 import { parseTrustDomain, type TrustDomain } from '../spiffe/index.js'
+import { CliError } from './errors.js'
 
 export interface PolicyCompilerOptions {
   readonly trustDomain: TrustDomain
@@ -27,7 +28,7 @@ export interface PolicyCompilerOptions {
 /** The policy language as the sentry needs it. */
 export function policyCompiler(options: PolicyCompilerOptions): PolicyCompiler {
   const { trustDomain, layout, now = Date.now } = options
-  const deployment: Deployment = { trustDomain, layout, aliases: groupsOf(options.aliases ?? {}) }
+  const deployment: Deployment = { trustDomain, layout, aliases: groupsOf(options) }
   const read = documentReader()
   const content = ({ target, documents }: Parameters<PolicyCompiler['contentKey']>[0]) => ({
     ...deployment,
@@ -95,11 +96,21 @@ function keysOf(document: PolicyDocument): readonly string[] {
   }
 }
 
-function groupsOf(aliases: Readonly<Record<string, readonly string[]>>): Aliases {
+/** A group that stands for nobody, or takes the place of our own trust domain, would unmake rules that deny. */
+function groupsOf({ aliases = {}, trustDomain }: PolicyCompilerOptions): Aliases {
   return new Map(
-    Object.entries(aliases).map(([name, members]) => [name, members.map(parseTrustDomain)]),
+    Object.entries(aliases).map(([name, members]) => {
+      if (parseTrustDomain(name) === trustDomain) {
+        throw invalidGroup(name, 'has the name of our own trust domain')
+      }
+      if (members.length === 0) throw invalidGroup(name, 'has no members')
+      return [name, members.map(parseTrustDomain)]
+    }),
   )
 }
+
+const invalidGroup = (name: string, what: string) =>
+  new CliError('CS_CONFIG_INVALID', `policy.trust_domain_groups: ${name} ${what}`)
 
 /** Reads each stored document once: a change of one policy asks for all of those beside it again. */
 function documentReader(): (document: AdmittedDocument) => PolicyDocument {

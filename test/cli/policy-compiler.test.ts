@@ -56,6 +56,16 @@ describe('the compiler of the sentry', () => {
   })
 
   test.each([
+    ['our own trust domain', { 'example.test': ['old.test'] }],
+    ['nobody', { acme: [] }],
+  ])('refuses a group of trust domains that stands for %s', (_, aliases) => {
+    const options = { trustDomain, layout: 'kubernetes', aliases } as const
+    expect(() => policyCompiler(options)).toThrow(
+      expect.objectContaining({ code: 'CS_CONFIG_INVALID' }),
+    )
+  })
+
+  test.each([
     ['an app', 'kubernetes', orders, ['mesh', 'namespace shop', 'app shop/orders']],
     ['an app of another layout', 'dapr', orders, ['mesh']],
     [
