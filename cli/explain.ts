@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import type {
   ExplainIdentityResponse,
   ExplainIdentityResponse_Candidate,
@@ -27,11 +27,13 @@ export function registerExplain(program: Command, context: CliContext): void {
       .description(
         'why a process does or does not get an identity: selectors seen, entries considered, the nearest miss',
       )
-      .option(
-        '--pid <pid>',
-        "a process on this machine; needs the agent's admin socket (default: this process)",
-        wholeNumber,
-        0,
+      .addOption(
+        new Option(
+          '--pid <pid>',
+          "a process on this machine; needs the agent's admin socket, see --agent-socket",
+        )
+          .argParser(wholeNumber)
+          .default(0, 'this process'),
       ),
   ).action((flags: ExplainFlags) => explainIdentity(flags, context))
 }

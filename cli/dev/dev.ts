@@ -44,14 +44,16 @@ export function registerDev(program: Command, context: CliContext): void {
       'keep the data there (default: a temporary folder that is removed at the end)',
     )
     .option('--trust-domain <name>', 'name of the trust domain', 'example.test')
-    .option(
-      '--svid-ttl <duration>',
-      'lifetime of the SVIDs; they are renewed at about half of it',
-      seconds,
-      120,
+    .addOption(
+      new Option(
+        '--svid-ttl <duration>',
+        'lifetime of the SVIDs; they are renewed at about half of it',
+      )
+        .argParser(seconds)
+        .default(120, '2m'),
     )
-    .option('--sentry-port <port>', 'port of the sentry (default: any)', portNumber, 0)
-    .option('--shop-port <port>', 'port of the app shop (default: any)', portNumber, 0)
+    .addOption(portOption('--sentry-port <port>', 'port of the sentry'))
+    .addOption(portOption('--shop-port <port>', 'port of the app shop'))
     .addOption(
       new Option('--log-level <level>', 'what the parts log, on standard error')
         .choices(['debug', 'info', 'warn', 'error', 'silent'])
@@ -59,6 +61,9 @@ export function registerDev(program: Command, context: CliContext): void {
     )
     .action((flags: DevFlags) => dev(flags, context))
 }
+
+const portOption = (flags: string, description: string) =>
+  new Option(flags, description).argParser(portNumber).default(0, 'any')
 
 function seconds(text: string): number {
   const ms = parseDuration(text)
@@ -208,7 +213,7 @@ function whatToTry(demo: Demo, context: CliContext): string[] {
     `  ${countersign} entry list --sentry-socket ${paths.sentrySocket}`,
     `  ${countersign} policy explain --sentry-socket ${paths.sentrySocket} --from shop/shop --to shop/orders --method DELETE --path /orders/42`,
     `  ${countersign} doctor --sentry-socket ${paths.sentrySocket} --agent-socket ${paths.agentSocket}`,
-    `The policy is in ${paths.policy}; change it and:`,
+    `The policy and its test are in ${paths.policy}; change both and:`,
     `  ${countersign} policy apply --sentry-socket ${paths.sentrySocket} --wait -f ${paths.policy}`,
     '',
   ]

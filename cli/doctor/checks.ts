@@ -4,6 +4,7 @@ import { BundleClient } from '../../proto/gen/spire/api/server/bundle/v1/bundle.
 import { type AgentDiagnosis, agentDiagnosis } from '../agent-client.js'
 import type { CliContext } from '../context.js'
 import { durationWords, relativeTime } from '../output.js'
+import { countText } from '../policy/document-text.js'
 import { ask, sentryClient } from '../sentry-client.js'
 import { idText } from '../spire-types.js'
 import { bundleFromWire } from '../wire-bundle.js'
@@ -59,7 +60,7 @@ async function checkRoots(socket: string | undefined, context: CliContext): Prom
   return [
     expiry(
       'CS_CHECK_ROOT_EXPIRY',
-      `${x509Authorities.length} root certificates, the last expires ${relativeTime(last, now)}`,
+      `${countText(x509Authorities.length, 'root certificate')}, the last expires ${relativeTime(last, now)}`,
     ),
     checkClock(first, now, 'the first root'),
   ]
@@ -88,7 +89,7 @@ async function checkAgents(socket: string | undefined, context: CliContext): Pro
     ({ banned, x509svidExpiresAt }) => banned || Number(x509svidExpiresAt) < seconds,
   )
   if (unwell.length === 0)
-    return [passed('CS_CHECK_AGENTS', `${agents.length} agents are attested`)]
+    return [passed('CS_CHECK_AGENTS', `${countText(agents.length, 'attested agent')}`)]
   return unwell.map(({ id, banned }) =>
     failed('CS_CHECK_AGENTS', `${idText(id)} ${banned ? 'is banned' : 'has let its SVID expire'}`),
   )

@@ -152,7 +152,8 @@ async function findOne(
   if (first === undefined) throw new CliError('CS_NOT_FOUND', `there is no policy ${name}`)
   if (more.length === 0) return first
   const names = documents.map(({ ref }) => keyOf(ref)).join(', ')
-  throw new CliError('CS_USAGE', `${name} is one of ${names}`, {
-    cause: 'use --kind and <namespace>/<name>',
-  })
+  throw new CliError(
+    'CS_USAGE',
+    `${name} is one of ${names}; say which by --kind and <namespace>/<name>`,
+  )
 }

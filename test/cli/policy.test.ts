@@ -201,7 +201,7 @@ describe('policy list, show and delete', () => {
     const twice = await w.run(['show', 'orders'])
     expect(twice.exit).toBe(2)
     expect(twice.stderr).toContain(
-      'orders is one of AccessPolicy shop/orders, PolicyTest shop/orders',
+      'orders is one of AccessPolicy shop/orders, PolicyTest shop/orders; say which by --kind and <namespace>/<name>',
     )
     expect(await w.run(['show', 'orders', '--kind', 'PolicyTest'])).toMatchObject({ exit: 0 })
   })
