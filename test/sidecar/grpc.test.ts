@@ -173,7 +173,9 @@ test.each(Object.keys(ways) as (keyof typeof ways)[])('gRPC %s', async (way) => 
     chat.write(word)
     expect(await answer).toEqual([`you said ${word}`])
   }
-  const [ended] = await Promise.all([once(chat, 'status'), once(chat.resume(), 'end'), chat.end()])
+  const over = Promise.all([once(chat, 'status'), once(chat.resume(), 'end')])
+  chat.end()
+  const [ended] = await over
   expect(ended).toMatchObject([{ code: status.OK }])
 
   await expect(unary(orders, 'fail', 'x')).rejects.toMatchObject({
