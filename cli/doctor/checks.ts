@@ -89,7 +89,7 @@ async function checkAgents(socket: string | undefined, context: CliContext): Pro
     ({ banned, x509svidExpiresAt }) => banned || Number(x509svidExpiresAt) < seconds,
   )
   if (unwell.length === 0)
-    return [passed('CS_CHECK_AGENTS', `${countText(agents.length, 'attested agent')}`)]
+    return [passed('CS_CHECK_AGENTS', countText(agents.length, 'attested agent'))]
   return unwell.map(({ id, banned }) =>
     failed('CS_CHECK_AGENTS', `${idText(id)} ${banned ? 'is banned' : 'has let its SVID expire'}`),
   )
