@@ -70,6 +70,7 @@ export interface RunningSentry extends AsyncDisposable {
 const defaultLifetimes: SvidLifetimes = { x509Svid: 3600, jwtSvid: 300, agentSvid: 3600 }
 const defaultLimits: ConnectionLimits = {
   maxConnections: 20_000,
+  maxHandshakesPerAddress: 1000,
   maxAnonymous: 500,
   maxAnonymousPerAddress: 64,
   anonymousLifeMs: 120_000,

@@ -43,6 +43,8 @@ export async function listenOnAdminSocket(options: AdminSocketOptions): Promise<
   })
   server.maxConnections = maxConnections
   await listenPrivately(server, { path, group })
+  // Accepting may fail when descriptors run out, which is over by itself and no reason to end the process.
+  server.on('error', () => undefined)
   return {
     path,
     stop: () => void server.close(),

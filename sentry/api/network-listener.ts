@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
 import type { ConnectionInjector } from '@grpc/grpc-js'
 import type { Clock } from '../../platform/clock.js'
@@ -16,12 +17,14 @@ import { SentryError } from '../errors.js'
 import { turns } from '../turns.js'
 import type { CallerBook, IdentifiedCaller } from './caller.js'
 import { connections } from './connections.js'
-import { addressKey } from './rate-limit.js'
+import { handshakePlaces, places } from './places.js'
 import { codeOf } from './reply.js'
 
 export interface ConnectionLimits {
   /** Open at the same time, handshakes included. */
   readonly maxConnections: number
+  /** Handshakes that one address may have under way; a peer that goes on with none of them holds each. */
+  readonly maxHandshakesPerAddress: number
   /** The part of them that callers without a certificate may have. */
   readonly maxAnonymous: number
   readonly maxAnonymousPerAddress: number
@@ -71,7 +74,14 @@ export async function listenOnNetwork(options: NetworkListenerOptions): Promise<
     kind === 'anonymous' ? anonymousInjector : injector,
   )
   const identified = new Map<TLSSocket, { id: SpiffeId; chain: readonly Uint8Array[] }>()
-  const anonymous = anonymousPlaces(limits)
+  const anonymous = places({
+    inAll: limits.maxAnonymous,
+    perAddress: limits.maxAnonymousPerAddress,
+  })
+  const handshakes = handshakePlaces({
+    inAll: limits.maxConnections,
+    perAddress: limits.maxHandshakesPerAddress,
+  })
 
   const serve = (socket: TLSSocket) => {
     const address = socket.remoteAddress ?? ''
@@ -84,6 +94,8 @@ export async function listenOnNetwork(options: NetworkListenerOptions): Promise<
       return
     }
     const leave = anonymous.enter(address)
+    if (!leave)
+      throw new SentryError('CS_RATE_LIMITED', 'too many connections without a certificate')
     const gone = new AbortController()
     socket.on('close', () => {
       leave()
@@ -102,13 +114,17 @@ export async function listenOnNetwork(options: NetworkListenerOptions): Promise<
     ALPNProtocols: ['h2'],
   })
   server.maxConnections = limits.maxConnections
-  server.on('connection', (socket) => open.track(socket))
+  server.on('connection', (socket: Socket) => {
+    open.track(socket)
+    if (!handshakes.begin(socket)) socket.destroy()
+  })
   server.on('tlsClientError', (error, socket) => {
     log.debug({ address: socket.remoteAddress, error: error.message }, 'handshake failed')
     socket.destroy()
   })
   server.on('secureConnection', (socket) => {
     open.track(socket)
+    handshakes.over(socket)
     try {
       serve(socket)
     } catch (error) {
@@ -118,8 +134,11 @@ export async function listenOnNetwork(options: NetworkListenerOptions): Promise<
     }
   })
 
+  const address = await listenOn(server, options.listen)
+  // Accepting may fail when descriptors run out, which is over by itself.
+  server.on('error', (error) => log.warn({ error: error.message }, 'connection was not accepted'))
   return {
-    address: await listenOn(server, options.listen),
+    address,
     connections: () => open.served(),
     setIdentity: (identity) => server.setSecureContext(secureContextOf(identity)),
     async judgeAgain(trustDomain) {
@@ -133,30 +152,6 @@ export async function listenOnNetwork(options: NetworkListenerOptions): Promise<
     stop: () => void server.close(),
     drained: () => open.drained(),
     destroyAll: () => open.destroyAll(),
-  }
-}
-
-/** Counts callers without a certificate, so that they cannot take all connections, nor one all of theirs. */
-function anonymousPlaces({ maxAnonymous, maxAnonymousPerAddress }: ConnectionLimits) {
-  const taken = new Map<string, number>()
-  let total = 0
-  return {
-    /** Returns the way to leave. Throws `CS_RATE_LIMITED`. */
-    enter(address: string): () => void {
-      const key = addressKey(address)
-      const held = taken.get(key) ?? 0
-      if (total >= maxAnonymous || held >= maxAnonymousPerAddress) {
-        throw new SentryError('CS_RATE_LIMITED', 'too many connections without a certificate')
-      }
-      total += 1
-      taken.set(key, held + 1)
-      return () => {
-        total -= 1
-        const left = (taken.get(key) ?? 1) - 1
-        if (left > 0) taken.set(key, left)
-        else taken.delete(key)
-      }
-    },
   }
 }
 

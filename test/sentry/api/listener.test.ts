@@ -1,10 +1,10 @@
 import { once } from 'node:events'
 import { chmod, link, rename, stat, writeFile } from 'node:fs/promises'
-import { connect as connectTcp, createServer, type Server, type Socket } from 'node:net'
+import { connect as connectTcp, createServer, Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { connect as connectTls } from 'node:tls'
 import { status } from '@grpc/grpc-js'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { AgentClient } from '../../../proto/gen/spire/api/server/agent/v1/agent.js'
 import { BundleClient } from '../../../proto/gen/spire/api/server/bundle/v1/bundle.js'
 import { EntryClient } from '../../../proto/gen/spire/api/server/entry/v1/entry.js'
@@ -88,6 +88,32 @@ test('a handshake that does not go on is given up', async () => {
   await using test = await testSentry({ connectionLimits: { handshakeTimeoutMs: 50 } })
   const socket = connectTcp(test.sentry.address.port, '127.0.0.1')
   await closed(socket)
+  await stillServes(test)
+})
+
+test('handshakes that do not go on take only their part of the connections', async () => {
+  await using test = await testSentry({ connectionLimits: { maxHandshakesPerAddress: 2 } })
+  const port = test.sentry.address.port
+  const idle = [connectTcp(port, '127.0.0.1'), connectTcp(port, '127.0.0.1')]
+  await Promise.all(idle.map((socket) => once(socket, 'connect')))
+  await closed(connectTcp(port, '127.0.0.1'))
+  for (const socket of idle) socket.destroy()
+})
+
+test('a handshake that is over holds no place', async () => {
+  await using test = await testSentry({ connectionLimits: { maxHandshakesPerAddress: 1 } })
+  for (let round = 0; round < 3; round += 1) {
+    await ask(test.remote(BundleClient), 'getBundle', { outputMask: undefined })
+  }
+})
+
+test('a connection that cannot be accepted does not end the process', async () => {
+  const listen = vi.spyOn(Server.prototype, 'listen')
+  await using test = await testSentry()
+  const servers = listen.mock.contexts as Server[]
+  listen.mockRestore()
+  expect(servers).toHaveLength(2)
+  for (const server of servers) expect(server.emit('error', new Error('EMFILE'))).toBe(true)
   await stillServes(test)
 })
 
