@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /** An nginx with one worker and a configuration of ours. */
@@ -10,30 +11,41 @@ export interface Nginx extends AsyncDisposable {
   readonly workerPid: number
 }
 
-/** Starts nginx in `folder`; `servers` is the content of its configuration beside the frame. */
-export async function startNginx(options: {
+export interface NginxOptions {
+  /** Made if needed; everything that nginx writes goes there. */
   readonly folder: string
+  /** Directives of the main level, such as those that load modules. */
   readonly main?: string
-  readonly servers: string
+  /** The blocks beside `events`. */
+  readonly blocks: string
+  /** Listened on when it is up. */
   readonly ports: readonly number[]
-}): Promise<Nginx> {
-  const { folder, main = '', servers, ports } = options
+}
+
+export async function startNginx({
+  folder,
+  main = '',
+  blocks,
+  ports,
+}: NginxOptions): Promise<Nginx> {
   await mkdir(folder, { recursive: true })
   const configuration = `${folder}/nginx.conf`
   await writeFile(
     configuration,
     `${main}
-     daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log stderr warn;
-     events { worker_connections 4096; }
-     ${servers}`,
+daemon off;
+worker_processes 1;
+pid ${folder}/nginx.pid;
+error_log stderr warn;
+events { worker_connections 4096; }
+${blocks}`,
   )
   const child = spawn('nginx', ['-p', folder, '-e', 'stderr', '-c', configuration], {
     stdio: ['ignore', 'ignore', 'inherit'],
   })
   for (const port of ports) await listening(port)
-  const workerPid = await workerOf(child.pid ?? 0)
   return {
-    workerPid,
+    workerPid: await childOf(child.pid ?? 0),
     async [Symbol.asyncDispose]() {
       const closed = once(child, 'close')
       child.kill('SIGTERM')
@@ -42,10 +54,15 @@ export async function startNginx(options: {
   }
 }
 
+/** Where Debian's package libnginx-mod-stream puts what relays TCP; undefined without it. */
+export function streamModule(): string | undefined {
+  const path = '/usr/lib/nginx/modules/ngx_stream_module.so'
+  return existsSync(path) ? path : undefined
+}
+
 /** A port that is free now. */
 export async function freePort(): Promise<number> {
-  const server = createServer()
-  server.listen(0, '127.0.0.1')
+  const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()
   server.close()
@@ -53,8 +70,15 @@ export async function freePort(): Promise<number> {
   return typeof address === 'object' && address ? address.port : 0
 }
 
+/** CPU seconds that a process, with all its threads, has used so far. */
+export async function cpuSecondsOf(pid: number): Promise<number> {
+  const [, , ...fields] = await statOf(String(pid))
+  return (Number(fields[9]) + Number(fields[10])) / TICKS_PER_SECOND
+}
+
+const TICKS_PER_SECOND = 100
+
 async function listening(port: number): Promise<void> {
-  const { connect } = await import('node:net')
   for (let attempt = 0; attempt < 100; attempt += 1) {
     const socket = connect(port, '127.0.0.1')
     const open = await once(socket, 'connect').then(
@@ -68,21 +92,15 @@ async function listening(port: number): Promise<void> {
   throw new Error(`nginx does not listen on ${port}`)
 }
 
-async function workerOf(master: number): Promise<number> {
+async function childOf(parent: number): Promise<number> {
   for (const name of await readdir('/proc')) {
-    if (!/^\d+$/.test(name)) continue
-    const stat = await readFile(`/proc/${name}/stat`, 'utf8').catch(() => '')
-    const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
-    if (parent === master) return Number(name)
+    if (/^\d+$/.test(name) && Number((await statOf(name))[1]) === parent) return Number(name)
   }
   throw new Error('nginx has no worker')
 }
 
-const TICKS_PER_SECOND = 100
-
-/** CPU seconds that a process has used so far. */
-export async function cpuSecondsOf(pid: number): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
+/** The fields of proc(5) from the third on, behind the name, which may hold anything. */
+async function statOf(pid: string): Promise<string[]> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
 }

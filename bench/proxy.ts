@@ -1,78 +1,27 @@
 /**
- * The sidecar against nginx doing the same: mTLS in, plain HTTP to the same app, a line in the access log.
- * `node dist/bench/proxy.js [rounds] [seconds]`
+ * The sidecar against nginx doing the same in the same run: mTLS in, plain to the same app, one worker, a line in
+ * the access log for each request. `node dist/bench/proxy.js [rounds] [seconds]`
  *
- * All processes share the machine's cores, so the figure that counts is requests per second of CPU time
- * that the proxy itself used; it does not depend on who waits for whom.
+ * Client, proxy and app share the cores of one machine, so the rate in wall time says as much about them as about
+ * the proxy. What is compared is requests per second of CPU time that the proxy itself has used, all its threads
+ * counted. Latency is of wall time.
  */
 import { type ChildProcess, fork, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { buildSnapshot, parseDocuments } from '../policies/index.js'
-import { toPem } from '../spiffe/index.js'
+import { toPem, type X509Svid } from '../spiffe/index.js'
 import { testAuthority } from '../test/support/authority.js'
-import { tempFolder } from '../test/support/temp-folder.js'
-import type { LoadOrder, LoadResult } from './proxy-load.js'
-import { cpuSecondsOf, freePort, startNginx } from './proxy-nginx.js'
+import { type TempFolder, tempFolder } from '../test/support/temp-folder.js'
+import type { LoadOrder, LoadPhase, LoadResult } from './proxy-load.js'
+import { cpuSecondsOf, freePort, type Nginx, startNginx, streamModule } from './proxy-nginx.js'
 import type { SidecarOrder } from './proxy-sidecar.js'
 
-const ROUNDS = Number(process.argv[2] ?? 3)
-const SECONDS = Number(process.argv[3] ?? 5)
+const ROUNDS = Number(process.argv[2] ?? 5)
+const RUN_MS = Number(process.argv[3] ?? 4) * 1000
+const WARM_UP_MS = 1000
 
-interface Figure {
-  readonly perCpuSecond: number
-  readonly perSecond: number
-  readonly p50: number
-  readonly p99: number
-  readonly errors: number
-  readonly busy: number
-}
-
-async function main() {
-  if (spawnSync('nginx', ['-v']).error) {
-    console.log('proxy: skipped, needs nginx (apt-get install nginx)')
-    return
-  }
-  await using dir = await tempFolder()
-  const authority = testAuthority('bench.test')
-  const own = authority.issueX509({ id: '/ns/shop/sa/orders' })
-  const caller = authority.issueX509({ id: '/ns/shop/sa/checkout' })
-  const pem = (svid: typeof own) => ({
-    cert: svid.chain.map(({ der }) => toPem('CERTIFICATE', der)).join(''),
-    key: String(svid.privateKey.export({ type: 'pkcs8', format: 'pem' })),
-  })
-  const rootPem = toPem('CERTIFICATE', authority.root.certificate.der)
-  const ports = { app: await freePort(), direct: await freePort() }
-  await writeFile(dir.file('own.pem'), pem(own).cert)
-  await writeFile(dir.file('own.key'), pem(own).key)
-  await writeFile(dir.file('root.pem'), rootPem)
-  await using app = await startNginx({
-    folder: dir.file('app'),
-    servers: `http { access_log off; keepalive_requests 100000000; server { listen 127.0.0.1:${ports.app}; location / { default_type text/plain; return 200 "hello from the app, a small body\\n"; } } }`,
-    ports: [ports.app],
-  })
-  await using nginx = await startNginx({
-    folder: dir.file('proxy'),
-    servers: `http {
-      keepalive_requests 100000000;
-      log_format main '$time_iso8601 $ssl_client_s_dn "$request" $status $bytes_sent $request_time $ssl_protocol';
-      access_log ${dir.file('nginx.log')} main buffer=32k flush=1s;
-      upstream app { server 127.0.0.1:${ports.app}; keepalive 128; keepalive_requests 100000000; }
-      server {
-        listen 127.0.0.1:${ports.direct} ssl http2;
-        ssl_certificate ${dir.file('own.pem')}; ssl_certificate_key ${dir.file('own.key')};
-        ssl_client_certificate ${dir.file('root.pem')}; ssl_verify_client on; ssl_verify_depth 3;
-        ssl_protocols TLSv1.3; ssl_session_tickets off;
-        location / {
-          proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection "";
-          proxy_set_header X-Forwarded-Client-Cert "Hash=$ssl_client_fingerprint";
-          proxy_set_header X-Request-Id $request_id;
-        }
-      }
-    }`,
-    ports: [ports.direct],
-  })
-  const text = `
+const POLICY = `
 apiVersion: countersign.dev/v1
 kind: AccessPolicy
 metadata: { name: orders, namespace: shop }
@@ -83,70 +32,238 @@ spec:
       from: [{ app: checkout }]
       to: [{ methods: [GET], paths: ["/orders/{*}"] }, { tcp: true }]
 `
+
+interface Figure {
+  readonly perCpuSecond: number
+  readonly perSecond: number
+  readonly p50: number
+  readonly p99: number
+  readonly errors: number
+  /** Share of one core that the load process used. */
+  readonly client: number
+}
+
+interface Target {
+  readonly name: string
+  readonly port: number
+  readonly pid: number
+}
+
+type Shape = Pick<LoadOrder, 'protocol' | 'connections' | 'streams'>
+
+const http1 = (connections: number): Shape => ({ protocol: 'http1', connections, streams: 1 })
+const h2: Shape = { protocol: 'h2', connections: 8, streams: 8 }
+
+async function main(): Promise<void> {
+  if (spawnSync('nginx', ['-v']).error) {
+    console.log('proxy: skipped, needs nginx (apt-get install nginx)')
+    return
+  }
+  await using folder = await tempFolder()
+  await using house = await startAll(folder)
+  const { caller, nginx, sidecar, stream, direct } = house
+  const compare = (title: string, shape: Shape, targets: readonly Target[]) =>
+    measure({ title, shape, targets, caller })
+
+  const few = await compare('HTTP/1.1, 4 connections', http1(4), [nginx, sidecar])
+  const plain = await measure({
+    title: 'the app alone, 4 connections',
+    shape: http1(4),
+    targets: [direct],
+  })
+  const many = await compare('HTTP/1.1, 64 connections', http1(64), [nginx, sidecar])
+  const over2 = await compare('HTTP/2, 8 connections x 8 streams', h2, [nginx, sidecar])
+  const added = (of: Target) => p50(few, of) - p50(plain, direct)
+  console.log()
+  ratio('PF-8  HTTP/1.1 at 64 connections / nginx', rate(many, sidecar) / rate(many, nginx), 0.35)
+  ratio('PF-9  HTTP/2 / nginx', rate(over2, sidecar) / rate(over2, nginx), 0.3)
+  if (stream) {
+    const l4 = await compare('TCP, 64 connections', http1(64), [stream, house.relay])
+    ratio('PF-10 TCP relay / nginx stream', rate(l4, house.relay) / rate(l4, stream), 0.8)
+  } else
+    console.log('PF-10 skipped, needs libnginx-mod-stream (apt-get install libnginx-mod-stream)')
+  const ours = added(sidecar)
+  console.log(
+    `PF-11 latency added at 4 connections, p50: ${ours.toFixed(0)} us / nginx ${added(nginx).toFixed(0)} us = ${(ours / added(nginx)).toFixed(2)} (at most 3)`,
+  )
+}
+
+async function startAll(folder: TempFolder) {
+  const authority = testAuthority('bench.test')
+  const own = authority.issueX509({ id: '/ns/shop/sa/orders' })
+  const caller = pemOf(authority.issueX509({ id: '/ns/shop/sa/checkout' }))
+  const rootPem = toPem('CERTIFICATE', authority.root.certificate.der)
+  await writeFile(folder.file('own.pem'), pemOf(own).cert)
+  await writeFile(folder.file('own.key'), pemOf(own).key)
+  await writeFile(folder.file('root.pem'), rootPem)
+
+  const ports = { app: await freePort(), http: await freePort(), stream: await freePort() }
+  const app = await startNginx({
+    folder: folder.file('app'),
+    blocks: appBlock(ports.app),
+    ports: [ports.app],
+  })
+  const nginx = await startNginx({
+    folder: folder.file('proxy'),
+    blocks: httpBlock(folder, ports),
+    ports: [ports.http],
+  })
+  const module = streamModule()
+  const stream: Nginx | undefined =
+    module === undefined
+      ? undefined
+      : await startNginx({
+          folder: folder.file('stream'),
+          main: `load_module ${module};`,
+          blocks: streamBlock(folder, ports),
+          ports: [ports.stream],
+        })
   const { bytes } = buildSnapshot({
     trustDomain: authority.trustDomain,
     layout: 'kubernetes',
     target: own.id,
-    documents: parseDocuments(text, 'bench'),
+    documents: parseDocuments(POLICY, 'bench'),
     generation: 1,
   })
-  const sidecar = fork(new URL('./proxy-sidecar.js', import.meta.url), {
-    execArgv: (process.env.BENCH_NODE_OPTIONS ?? '').split(' ').filter(Boolean),
-  })
-  sidecar.send({
+  const listen = { host: '127.0.0.1', port: 0 }
+  const address = { host: '127.0.0.1', port: ports.app }
+  const sidecar = await startSidecar({
     trustDomain: authority.trustDomain,
-    chainPem: pem(own).cert,
+    chainPem: pemOf(own).cert,
     privateKeyDer: own.privateKey.export({ type: 'pkcs8', format: 'der' }).toString('base64'),
     rootPem,
     snapshot: Buffer.from(bytes).toString('base64'),
     inbound: [
-      {
-        name: 'orders',
-        listen: { host: '127.0.0.1', port: 0 },
-        app: { host: '127.0.0.1', port: ports.app },
-        protocol: 'http1',
-      },
-      {
-        name: 'relay',
-        listen: { host: '127.0.0.1', port: 0 },
-        app: { host: '127.0.0.1', port: ports.app },
-        protocol: 'tcp',
-      },
+      { name: 'orders', listen, app: address, protocol: 'http1' },
+      { name: 'relay', listen, app: address, protocol: 'tcp' },
     ],
-    accessLog: dir.file('sidecar.log'),
-  } satisfies SidecarOrder)
-  const [{ ports: sidecarPorts }] = (await once(sidecar, 'message')) as [{ ports: number[] }]
-  const request =
-    'GET /orders/42 HTTP/1.1\r\nHost: orders\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n'
-  const base = { ...pem(caller), request, warmUpMs: 1500, runMs: SECONDS * 1000 }
-  for (const connections of [4, 64]) {
-    const rows: Record<string, Figure[]> = { nginx: [], sidecar: [], relay: [] }
-    for (let round = 0; round < ROUNDS; round += 1) {
-      rows.nginx!.push(await load({ ...base, port: ports.direct, connections }, nginx.workerPid))
-      rows.sidecar!.push(await load({ ...base, port: sidecarPorts[0]!, connections }, sidecar.pid!))
-      rows.relay!.push(
-        await load({ ...base, port: sidecarPorts[1]!, connections }, sidecar.pid!),
-      )
-    }
-    for (const [name, figures] of Object.entries(rows)) {
-      const m = (key: keyof Figure) =>
-        figures.map((figure) => figure[key]).sort((a, b) => a - b)[Math.floor(figures.length / 2)]!
-      console.log(
-        `${connections} ${name}: ${m('perCpuSecond').toFixed(0)} per CPU s, ${m('perSecond').toFixed(0)}/s p50 ${m('p50').toFixed(0)} p99 ${m('p99').toFixed(0)} us, busy ${m('busy').toFixed(2)} errors ${m('errors')}`,
-      )
-    }
-    const r = (key: keyof Figure) => {
-      const m = (figures: Figure[]) =>
-        figures.map((figure) => figure[key]).sort((a, b) => a - b)[Math.floor(figures.length / 2)]!
-      return m(rows.sidecar!) / m(rows.nginx!)
-    }
-    console.log(
-      `  ratio per CPU second ${r('perCpuSecond').toFixed(2)}, p50 ${r('p50').toFixed(2)}`,
-    )
+    accessLog: folder.file('sidecar.log'),
+  })
+  return {
+    caller,
+    direct: { name: 'app', port: ports.app, pid: app.workerPid },
+    nginx: { name: 'nginx', port: ports.http, pid: nginx.workerPid },
+    stream: stream && { name: 'nginx stream', port: ports.stream, pid: stream.workerPid },
+    sidecar: { name: 'sidecar', port: sidecar.ports[0] ?? 0, pid: sidecar.pid },
+    relay: { name: 'sidecar', port: sidecar.ports[1] ?? 0, pid: sidecar.pid },
+    async [Symbol.asyncDispose]() {
+      await sidecar.stop()
+      await stream?.[Symbol.asyncDispose]()
+      await nginx[Symbol.asyncDispose]()
+      await app[Symbol.asyncDispose]()
+    },
   }
-  sidecar.disconnect()
-  await once(sidecar, 'close')
-  void app
+}
+
+const appBlock = (port: number) => `http {
+  access_log off;
+  keepalive_requests 100000000;
+  server {
+    listen 127.0.0.1:${port};
+    location / { default_type text/plain; return 200 "hello from the app, a small body\\n"; }
+  }
+}`
+
+const tls = (folder: TempFolder) => `
+    ssl_certificate ${folder.file('own.pem')};
+    ssl_certificate_key ${folder.file('own.key')};
+    ssl_client_certificate ${folder.file('root.pem')};
+    ssl_verify_client on;
+    ssl_verify_depth 3;
+    ssl_protocols TLSv1.3;
+    ssl_session_tickets off;`
+
+const httpBlock = (
+  folder: TempFolder,
+  ports: { readonly app: number; readonly http: number },
+) => `http {
+  keepalive_requests 100000000;
+  log_format main '$time_iso8601 $ssl_client_s_dn $ssl_client_serial "$request" $status $body_bytes_sent $request_time $ssl_protocol';
+  access_log ${folder.file('nginx.log')} main buffer=32k flush=1s;
+  upstream app { server 127.0.0.1:${ports.app}; keepalive 128; keepalive_requests 100000000; }
+  server {
+    listen 127.0.0.1:${ports.http} ssl http2;${tls(folder)}
+    http2_max_concurrent_streams 128;
+    location / {
+      proxy_pass http://app;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header X-Forwarded-Client-Cert "Hash=$ssl_client_fingerprint";
+      proxy_set_header X-Request-Id $request_id;
+    }
+  }
+}`
+
+const streamBlock = (
+  folder: TempFolder,
+  ports: { readonly app: number; readonly stream: number },
+) => `stream {
+  server {
+    listen 127.0.0.1:${ports.stream} ssl;${tls(folder)}
+    proxy_pass 127.0.0.1:${ports.app};
+  }
+}`
+
+function pemOf({ chain, privateKey }: X509Svid) {
+  return {
+    cert: chain.map(({ der }) => toPem('CERTIFICATE', der)).join(''),
+    key: String(privateKey.export({ type: 'pkcs8', format: 'pem' })),
+  }
+}
+
+async function startSidecar(order: SidecarOrder) {
+  const child = fork(new URL('./proxy-sidecar.js', import.meta.url), {
+    // For a profile: BENCH_NODE_OPTIONS=--cpu-prof
+    execArgv: (process.env['BENCH_NODE_OPTIONS'] ?? '').split(' ').filter(Boolean),
+  })
+  child.send(order)
+  const [{ ports }] = (await once(child, 'message')) as [{ ports: number[] }]
+  return {
+    ports,
+    pid: child.pid ?? 0,
+    async stop() {
+      const closed = once(child, 'exit')
+      child.disconnect()
+      await closed
+    },
+  }
+}
+
+type Rows = ReadonlyMap<Target, readonly Figure[]>
+
+interface Measurement {
+  readonly title: string
+  readonly shape: Shape
+  readonly targets: readonly Target[]
+  readonly caller?: { readonly key: string; readonly cert: string }
+}
+
+/** All targets in turn, again and again, so that what disturbs the machine disturbs all alike. */
+async function measure({ title, shape, targets, caller }: Measurement): Promise<Rows> {
+  const rows = new Map<Target, Figure[]>(targets.map((target) => [target, []]))
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const target of targets) {
+      const order = { ...shape, ...caller, port: target.port, path: '/orders/42' }
+      const figure = await load({ ...order, warmUpMs: WARM_UP_MS, runMs: RUN_MS }, target.pid)
+      rows.get(target)?.push(figure)
+    }
+  }
+  console.log(`\n${title}`)
+  for (const [{ name }, figures] of rows) console.log(lineOf(name, figures))
+  return rows
+}
+
+function lineOf(name: string, figures: readonly Figure[]): string {
+  const shown = (key: keyof Figure) => median(figures.map((figure) => figure[key])).toFixed(0)
+  const client = median(figures.map(({ client }) => client))
+  return [
+    `  ${name.padEnd(14)} ${shown('perCpuSecond').padStart(7)} per CPU second`,
+    `${shown('perSecond').padStart(7)}/s`,
+    `p50 ${shown('p50')} us`,
+    `p99 ${shown('p99')} us`,
+    `errors ${shown('errors')}`,
+    ...(client > 0.9 ? ['(the client was the bottleneck)'] : []),
+  ].join('  ')
 }
 
 async function load(order: LoadOrder, pid: number): Promise<Figure> {
@@ -154,24 +271,39 @@ async function load(order: LoadOrder, pid: number): Promise<Figure> {
   let before = Promise.resolve(0)
   let after = Promise.resolve(0)
   const result = await new Promise<LoadResult>((resolve, reject) => {
-    child.once('exit', () => reject(new Error('load process ended early')))
-    child.on('message', (message: { measure: boolean } | LoadResult) => {
-      if (!('measure' in message)) resolve(message)
-      else if (message.measure) before = cpuSecondsOf(pid)
+    child.once('exit', () => reject(new Error('the load process ended early')))
+    child.on('message', (message: LoadPhase | LoadResult) => {
+      if (!('measuring' in message)) resolve(message)
+      else if (message.measuring) before = cpuSecondsOf(pid)
       else after = cpuSecondsOf(pid)
     })
     child.send(order)
   })
   child.disconnect()
+  const { requests, seconds, cpuSeconds, p50, p99, errors } = result
   const used = (await after) - (await before)
   return {
-    perCpuSecond: result.requests / used,
-    perSecond: result.requests / result.seconds,
-    p50: result.p50,
-    p99: result.p99,
-    errors: result.errors,
-    busy: used / result.seconds,
+    perCpuSecond: requests / used,
+    perSecond: requests / seconds,
+    client: cpuSeconds / seconds,
+    p50,
+    p99,
+    errors,
   }
+}
+
+const rate = (rows: Rows, target: Target) =>
+  median((rows.get(target) ?? []).map(({ perCpuSecond }) => perCpuSecond))
+
+const p50 = (rows: Rows, target: Target) => median((rows.get(target) ?? []).map(({ p50 }) => p50))
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((left, right) => left - right)
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
+}
+
+function ratio(title: string, value: number, floor: number): void {
+  console.log(`${title}: ${value.toFixed(2)} (at least ${floor})`)
 }
 
 await main()

@@ -17,13 +17,6 @@ export const HEX = Uint8Array.from({ length: 256 }, (_, code) => {
   return digit === -1 ? 255 : digit
 })
 
-export function isToken(text: string): boolean {
-  for (let at = 0; at < text.length; at += 1) {
-    if (TOKEN[text.charCodeAt(at)] !== 1) return false
-  }
-  return text.length > 0
-}
-
 /** Whether a value may stand in a header as it is. */
 export function isHeaderValue(text: string): boolean {
   for (let at = 0; at < text.length; at += 1) {

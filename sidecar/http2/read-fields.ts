@@ -1,5 +1,5 @@
 import type { BodyLength, Headers, RequestHead, ResponseHead } from '../exchange.js'
-import { isHeaderValue, isToken } from '../http1/characters.js'
+import { COLON, isHeaderValue, SPACE, TAB } from '../http1/characters.js'
 import { readLength } from '../http1/framing.js'
 import type { WireFault } from '../http1/wire-fault.js'
 import type { MessageLimits } from '../limits.js'
@@ -32,7 +32,7 @@ const OF_CONNECTIONS: ReadonlySet<string> = new Set([
   'upgrade',
 ])
 
-/** Reads the fields of a request. What the HTTP/2 layer checks as well is checked again here. */
+/** Reads the fields of a request. That names are tokens in lower case, the HTTP/2 layer has seen to. */
 export function readRequest(
   raw: RawFields,
   { limits, ends }: { readonly limits: MessageLimits; readonly ends: boolean },
@@ -94,7 +94,7 @@ function sortFields(raw: RawFields, limits: MessageLimits): Fields | WireFault {
   }
   if (raw.length > limits.headers * 2) return 'too_many_headers'
   for (let at = 0; at < raw.length; at += 2) {
-    const fault = sortField(fields, raw[at] ?? '', (raw[at + 1] ?? '').trim())
+    const fault = sortField(fields, raw[at] ?? '', trimmed(raw[at + 1] ?? ''))
     if (fault) return fault
   }
   // A browser may send its cookie in pieces; elsewhere they are one (RFC 9113 §8.2.3).
@@ -104,12 +104,12 @@ function sortFields(raw: RawFields, limits: MessageLimits): Fields | WireFault {
 
 function sortField(fields: Fields, name: string, value: string): WireFault | undefined {
   if (!isHeaderValue(value)) return 'bad_header'
-  if (name.startsWith(':')) {
+  if (name.charCodeAt(0) === COLON) {
     if (fields.pseudo.has(name)) return 'bad_header'
     fields.pseudo.set(name, value)
     return undefined
   }
-  if (!isToken(name) || name !== name.toLowerCase() || OF_CONNECTIONS.has(name)) return 'bad_header'
+  if (OF_CONNECTIONS.has(name)) return 'bad_header'
   switch (name) {
     case 'host':
       fields.hosts.push(value)
@@ -132,6 +132,14 @@ function sortField(fields: Fields, name: string, value: string): WireFault | und
   }
   return undefined
 }
+
+function trimmed(value: string): string {
+  return isBlank(value.charCodeAt(0)) || isBlank(value.charCodeAt(value.length - 1))
+    ? value.trim()
+    : value
+}
+
+const isBlank = (code: number) => code === SPACE || code === TAB
 
 function lengthOf({ lengths }: Fields, ends: boolean): BodyLength | undefined {
   const [length] = lengths

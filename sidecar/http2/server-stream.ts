@@ -52,7 +52,7 @@ export class Http2ServerStream implements Requester, Timed {
     this.deadline = deadlines.now + limits.time.response
     deadlines.add(this)
     stream
-      .on('error', () => {})
+      .on('error', nothing)
       .on('close', () => this.#onClose())
       .on('drain', () => this.#onDrain())
     const request = readRequest(raw, { limits: limits.request, ends })
@@ -155,7 +155,6 @@ export class Http2ServerStream implements Requester, Timed {
     if (ends) {
       this.#responder.finish(NO_TRAILERS)
       this.#responder.flush()
-      stream.resume()
       return
     }
     if (expectsContinue) stream.additionalHeaders({ ':status': 100 })
@@ -245,3 +244,6 @@ export class Http2ServerStream implements Requester, Timed {
     this.#finishExchange('caller')
   }
 }
+
+/** What goes wrong with a stream, its end tells as well. */
+const nothing = () => {}
