@@ -18,9 +18,8 @@ describe.skipIf(missing('the quickstart as a person types it', shell, curl))(
   'the quickstart',
   () => {
     test('has between 600 and 900 words', async () => {
-      const words = (await readFile(join(root, 'docs/quickstart.md'), 'utf8'))
-        .replace(/```sh[\s\S]*?```/g, '')
-        .split(/\s+/)
+      const words = (await readFile(join(root, 'docs/quickstart.md'), 'utf8')).trim().split(/\s+/)
+      expect(words.length).toBeGreaterThanOrEqual(600)
       expect(words.length).toBeLessThanOrEqual(900)
     })
 
