@@ -164,12 +164,20 @@ const change: fc.Arbitrary<(draft: Draft) => void> = fc.oneof(
 )
 
 test('after any changes what is kept equals the definition, and whoever changed was named', async () => {
+  await using folder = await tempFolder()
+  await using store = await emptyStore(folder)
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.array(change, { maxLength: 3 }), { maxLength: 12 }),
       async (writes) => {
-        await using folder = await tempFolder()
-        await using store = await emptyStore(folder)
+        await store.write((draft) => {
+          for (const { id } of draft.table(entryTable).values()) {
+            draft.table(entryTable).remove(id)
+          }
+          for (const { id } of draft.table(agentTable).values()) {
+            draft.table(agentTable).remove(id)
+          }
+        })
         const authorized = authorizedEntries(store, trustDomain)
         const named = new Set<SpiffeId>()
         authorized.onAffected((affected) => {
