@@ -155,8 +155,7 @@ function policyOf(json: Json, kind: SnapshotPolicy['kind']): SnapshotPolicy {
 }
 
 function portOf(json: Json): number {
-  const port = Number(json)
-  if (typeof json === 'number' && Number.isInteger(port) && port > 0 && port < 65_536) return port
+  if (typeof json === 'number' && Number.isInteger(json) && json > 0 && json < 65_536) return json
   throw invalid('port must be a number from 1 to 65535')
 }
 

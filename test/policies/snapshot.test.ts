@@ -231,6 +231,10 @@ describe('a reader', () => {
     ['a policy without rules', snapshotBytes({ policies: [{ name: 'p', rules: [] }] })],
     ['a policy that is a text', snapshotBytes({ policies: ['p'] })],
     ['a port of 0', snapshotBytes({ policies: [{ name: 'p', ports: [0], rules: [rule] }] })],
+    [
+      'a port that is no number',
+      snapshotBytes({ policies: [{ name: 'p', ports: [{ toString: 1 }], rules: [rule] }] }),
+    ],
     ['no ports in a list', snapshotBytes({ policies: [{ name: 'p', ports: [], rules: [rule] }] })],
     ['a guardrail that allows', snapshotBytes({ guardrails: [{ name: 'g', rules: [rule] }] })],
     ['another action', withRule({ action: 'audit' })],
