@@ -18,6 +18,8 @@ export interface OpenConnection {
   readonly usage: PeerUsage
   /** Milliseconds since 1970: when the SVID of either side ends, and the connection with it. */
   readonly expiresAt: number
+  /** Whether something is under way on it. */
+  readonly busy: boolean
   /** Ends when what is under way is complete, and takes nothing new. */
   drain(): void
   /** The own SVID was renewed: ends at the next opportunity at which no request can be lost. */

@@ -13,6 +13,8 @@ import type { InboundTunnel } from './tunnels.js'
 
 /** What serves a connection that was let in. */
 export interface Served {
+  /** Whether something is under way. */
+  readonly busy: boolean
   drain(): void
   retire(): void
   judgeAgain(): void
@@ -40,6 +42,8 @@ export interface RunningTunnel {
   readonly direction: 'inbound' | 'outbound'
   readonly address: HostPort
   readonly open: number
+  /** Of these, on how many something is under way. */
+  readonly busy: number
   /** A new SVID is there. */
   rotate(): void
   /** The policy has changed. */
@@ -101,6 +105,9 @@ export async function startInbound(
     address: listener.address,
     get open() {
       return open.size
+    },
+    get busy() {
+      return [...open].filter(({ busy }) => busy).length
     },
     rotate() {
       listener.rotate()
@@ -165,6 +172,9 @@ function asOpen(
     peer,
     usage: 'client',
     expiresAt,
+    get busy() {
+      return served.busy
+    },
     drain: () => served.drain(),
     retire: () => served.retire(),
     judgeAgain: () => served.judgeAgain(),

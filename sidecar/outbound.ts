@@ -11,6 +11,8 @@ import type { OutboundTunnel } from './tunnels.js'
 
 /** What serves one connection of the app. */
 export interface ServedApp {
+  /** Whether something is under way. */
+  readonly busy: boolean
   drain(): void
   cut(reason: CloseReason): void
 }
@@ -67,6 +69,9 @@ export async function startOutbound(
     address,
     get open() {
       return open.size
+    },
+    get busy() {
+      return [...open.values()].filter((served) => served?.busy).length
     },
     rotate: () => protocol.retire(),
     judgeAgain() {},

@@ -49,12 +49,21 @@ export function keepAccount(
 ): void {
   const { connections, metrics } = context
   const judgeAgain = () => {}
-  const connection = { peer, usage: 'server', expiresAt, judgeAgain, drain: retire, retire, cut }
-  connections.add(connection as OpenConnection)
+  const connection: OpenConnection = {
+    peer,
+    usage: 'server',
+    expiresAt,
+    busy: true,
+    judgeAgain,
+    drain: retire,
+    retire,
+    cut,
+  }
+  connections.add(connection)
   metrics.connections.inc({ tunnel, direction: 'outbound', result: 'verified' })
   metrics.open.inc({ tunnel, direction: 'outbound' })
   socket.once('close', () => {
-    connections.remove(connection as OpenConnection)
+    connections.remove(connection)
     metrics.open.dec({ tunnel, direction: 'outbound' })
   })
 }

@@ -146,8 +146,9 @@ async function drainAll(
 ): Promise<boolean> {
   const enough = new AbortController()
   const drained = Promise.all(tunnels.map((tunnel) => tunnel.drain())).then(() => true)
+  if (drainMs === 0) return tunnels.every(({ busy }) => busy === 0)
   const late = clock.sleep(drainMs, enough.signal).then(
-    () => false,
+    () => tunnels.every(({ busy }) => busy === 0),
     () => true,
   )
   try {

@@ -30,6 +30,8 @@ export interface ServerConnectionOptions {
 /** What is read and thrown away of a refused request, so that its connection can be kept. */
 const DISCARD_BYTES = 64 * 1024
 
+const DRAIN_NOTICE_MS = 500
+
 /** The serving end of one HTTP/1.1 connection: one request after the other, each judged by itself. */
 export class Http1ServerConnection implements Requester, Timed {
   deadline: number
@@ -72,10 +74,16 @@ export class Http1ServerConnection implements Requester, Timed {
       .on('close', () => this.#onClose())
   }
 
-  /** Ends after the response under way, or at once when there is none. */
+  get busy(): boolean {
+    return this.#exchange !== undefined
+  }
+
+  /** Ends after the next response, or soon when there is none: a request may be on its way already. */
   drain(): void {
     this.#keep = false
-    if (!this.#exchange && !this.#reader.inMessage) this.#shut()
+    if (!this.#exchange && !this.#reader.inMessage) {
+      this.deadline = this.#deadlines.now + DRAIN_NOTICE_MS
+    }
   }
 
   /** The next response is the last. An unused connection stays, so that no request is lost on its way. */
@@ -144,7 +152,7 @@ export class Http1ServerConnection implements Requester, Timed {
   }
 
   resume(): void {
-    if (!this.#closing && this.#reader.held === 0) this.#socket.resume()
+    if (!this.#closing && !this.#holdsTooMuch()) this.#socket.resume()
   }
 
   onDeadline(): void {
@@ -161,7 +169,7 @@ export class Http1ServerConnection implements Requester, Timed {
     this.#reader.push(chunk)
     this.#writer.flush()
     if (this.#responder?.flush() === false) this.#socket.pause()
-    if (this.#reader.held > this.#limits.request.headBytes) this.#socket.pause()
+    if (this.#holdsTooMuch()) this.#socket.pause()
     if (this.#exchange) this.#touch()
     else if (fresh && this.#reader.inMessage)
       this.deadline = this.#deadlines.now + this.#limits.time.head
@@ -269,6 +277,13 @@ export class Http1ServerConnection implements Requester, Timed {
     const held = this.#reader.held > 0
     this.#reader.next()
     if (held) this.#onMoreRead()
+    // The end of a body may have been too much for the app, and its answer was quicker than its reading.
+    else if (this.#socket.isPaused()) this.resume()
+  }
+
+  /** Requests sent ahead of their time wait here, up to a limit. */
+  #holdsTooMuch(): boolean {
+    return this.#reader.held > this.#limits.request.headBytes
   }
 
   /** A request that was sent ahead of its time has had its turn. */

@@ -52,6 +52,10 @@ export class Http2ServerSession implements Timed {
       })
   }
 
+  get busy(): boolean {
+    return this.#streams.size > 0
+  }
+
   drain(): void {
     this.retire()
   }

@@ -44,6 +44,7 @@ export function inboundTcp(options: InboundProtocolOptions): InboundProtocol {
     const relay = relayTcp({ near: socket, far, record, context })
     follow(relay)
     return {
+      busy: true,
       // Both sides end by themselves, or when the time for it is over.
       drain() {},
       retire() {},

@@ -33,7 +33,7 @@ export function outboundTcp(options: OutboundProtocolOptions): OutboundProtocol 
     // Both sides end by themselves, or when the time for it is over.
     keepAccount(connection, { context, tunnel: name }, { retire() {}, cut })
     near.resume()
-    return { drain() {}, cut }
+    return { busy: true, drain() {}, cut }
   }
   const carry = async (near: Socket, onServed: (served: ServedApp) => void) => {
     const dialled = route && (await dialPeer({ tunnel: name, route, alpn: [], context }))

@@ -83,6 +83,18 @@ test('requests sent ahead of time are answered one after the other', async () =>
   ])
 })
 
+test('more requests sent ahead of time than are held at once are all answered in their order', async () => {
+  respond = (text) => {
+    const path = /^GET (\S+)/.exec(text)?.[1] ?? ''
+    return `HTTP/1.1 200 OK\r\ncontent-length: ${path.length}\r\n\r\n${path}`
+  }
+  const socket = await open()
+  const paths = Array.from({ length: 3000 }, (_, at) => `/open/${at}`)
+  socket.write(paths.map((path) => get(path)).join('') + get('/open/last', 'Connection: close\r\n'))
+  const answer = await readAll(socket)
+  expect(answer.match(/\/open\/(?:\d+|last)/g)).toEqual([...paths, '/open/last'])
+})
+
 test('a request that arrives byte by byte is the same request', async () => {
   respond = (text) => (text.endsWith('abc') ? OK : undefined)
   const socket = await open()
@@ -221,6 +233,26 @@ describe('backpressure', () => {
     socket.write('z'.repeat(size))
     expect(await readAll(socket)).toMatch(/^HTTP\/1\.1 200 OK/)
   })
+})
+
+test('a connection that was held back by a large body carries the next request as well', async () => {
+  const size = 4 * 1024 * 1024
+  let got = 0
+  respond = (text) => {
+    got += text.length
+    return got > size || text.startsWith('GET') ? OK : undefined
+  }
+  const socket = await open()
+  const reader = textReader(socket)
+  for (let round = 0; round < 5; round += 1) {
+    got = 0
+    socket.write(`POST /open/large HTTP/1.1\r\nHost: h\r\nContent-Length: ${size}\r\n\r\n`)
+    socket.write('z'.repeat(size))
+    await reader.until(new RegExp(`(HTTP/1.1 200 OK[^]*?ok){${round * 2 + 1}}$`))
+    socket.write(get('/open/small'))
+    await reader.until(new RegExp(`(HTTP/1.1 200 OK[^]*?ok){${round * 2 + 2}}$`))
+  }
+  socket.destroy()
 })
 
 test('a caller that goes in the middle of an exchange takes the connection to the app with it', async () => {
