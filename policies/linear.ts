@@ -154,7 +154,13 @@ const segmentsOf = (path: string) => path.replace(/\/$/, '').split('/').slice(1)
 
 function folded(path: string): readonly string[] {
   return segmentsOf(path)
-    .map((segment) => segment.toLowerCase().replace(/(\.|%20)+$/, ''))
+    .map((segment) => {
+      const plain = segment.replace(/%([2-7][0-9A-F])/g, (escape, hex: string) => {
+        const code = Number.parseInt(hex, 16)
+        return code > 0x20 && code < 0x7f ? String.fromCharCode(code) : escape
+      })
+      return plain.toLowerCase().replace(/(\.|%20)+$/, '')
+    })
     .filter((segment) => segment !== '')
 }
 

@@ -53,17 +53,25 @@ export function pathOfGrpc(pattern: string): string {
 }
 
 /**
- * A segment as a lenient backend may read it: lower case, without trailing dots and encoded spaces.
- * Empty when nothing else is in it.
+ * A segment as a lenient backend may read it: printable characters decoded, lower case, without
+ * trailing dots and encoded spaces. Empty when nothing else is in it.
  */
 export function foldSegment(segment: string): string {
-  let end = segment.length
+  const plain = segment.includes('%') ? decodePrintable(segment) : segment
+  let end = plain.length
   for (;;) {
-    if (end > 0 && segment.charCodeAt(end - 1) === 0x2e) end--
-    else if (end > 2 && segment.startsWith('%20', end - 3)) end -= 3
+    if (end > 0 && plain.charCodeAt(end - 1) === 0x2e) end--
+    else if (end > 2 && plain.startsWith('%20', end - 3)) end -= 3
     else break
   }
-  return segment.slice(0, end).toLowerCase()
+  return plain.slice(0, end).toLowerCase()
+}
+
+/** `%40` is `@` to any backend. Encoded, it stays so on the wire, so only a deny may look through it. */
+function decodePrintable(segment: string): string {
+  return segment.replace(/%(2[1-9A-F]|[3-6][0-9A-F]|7[0-9A-E])/g, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  )
 }
 
 export const isWildcard = (segment: PatternSegment) => segment === ONE || segment === REST

@@ -145,10 +145,9 @@ export function isFoldable(
 function isFoldableSegment(path: string, start: number, end: number): boolean {
   for (let at = start; at < end; at++) {
     const code = path.charCodeAt(at)
-    if (code >= 0x41 && code <= 0x5a) return true
+    if ((code >= 0x41 && code <= 0x5a) || code === PERCENT) return true
   }
-  const last = path.charCodeAt(end - 1)
-  return last === DOT || (last === ZERO && path.startsWith('%20', end - 3))
+  return path.charCodeAt(end - 1) === DOT
 }
 
 const HASH_START = 0x811c9dc5 | 0
@@ -156,7 +155,6 @@ const HASH_PRIME = 0x01000193
 const SLASH = 0x2f
 const PERCENT = 0x25
 const DOT = 0x2e
-const ZERO = 0x30
 
 /** The number of the literal in `codes`. Runs for each segment: its arguments are no object. */
 function numberOf(

@@ -318,6 +318,9 @@ describe('a deny is wider than an allow', () => {
     ['/admin.', ['/admin', '/admin.', '/admin...'], []],
     ['/a/b', ['/a/b', '/A./B%20', '/a%20/b', '/.../a/b', '/a/%20/b'], ['/a/c', '/a']],
     ['/a/{*}', ['/a/b', '/A/b', '/a/...', '/a/b/%20'], ['/a', '/A/...', '/a/b/c']],
+    ['/users/@me', ['/users/@me', '/users/%40me', '/Users/%40ME'], ['/users/%40you', '/users/me']],
+    ['/users/%40me', ['/users/@me', '/users/%40me'], ['/users/me']],
+    ['/a=b', ['/a=b', '/a%3Db', '/A%3DB%2E'], ['/a%3Dc', '/a%20b']],
     ['/a/{**}', ['/a', '/A', '/a/b', '/a./x/y'], ['/b']],
     ['/caf%C3%A9', ['/caf%C3%A9', '/CAF%c3%a9'], ['/cafe']],
   ])('%s in other spellings', (pattern, matching, others) => {
