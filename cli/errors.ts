@@ -46,7 +46,7 @@ export const cliReasons = {
   CS_CHECK_FAILED: {
     severity: 'error',
     what: 'A check found something wrong.',
-    todo: 'Each finding that was printed names what to do.',
+    todo: 'Read what was printed above: each finding names its code, its cause or what to do.',
   },
   CS_DRAIN_INCOMPLETE: {
     severity: 'warning',
