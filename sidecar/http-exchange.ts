@@ -22,12 +22,19 @@ export type Judgement =
       readonly kind: 'forward'
       readonly path: string
       readonly decision: Decision | undefined
+      /** The policy that it is the answer of. */
+      readonly snapshotId: string | undefined
       /** The peer that is asked, once it is known. */
       to(): string | undefined
       send(requester: Requester): Responder | Failure
       stillAllowed(): boolean
     }
-  | { readonly kind: 'deny'; readonly path: string; readonly decision: Decision }
+  | {
+      readonly kind: 'deny'
+      readonly path: string
+      readonly decision: Decision
+      readonly snapshotId: string | undefined
+    }
   | { readonly kind: 'malformed'; readonly code: MalformedCode | WireFault }
   | { readonly kind: 'fail'; readonly failure: Failure }
 
@@ -176,6 +183,7 @@ class HttpExchange implements Exchange {
       case 'forward':
       case 'deny':
         fields += `"path":${jsonText(judgement.path)},${decisionFields(judgement.decision)}`
+        fields += textField('snapshot_id', judgement.snapshotId)
         if (judgement.kind === 'forward') fields += textField('to', judgement.to())
         break
       case 'malformed':

@@ -48,7 +48,8 @@ export function inboundGate(options: InboundGateOptions): Gate {
       if (!methods.has(request.method)) return { kind: 'malformed', code: 'unknown_method' }
       const { permit, decision } = decide(request)
       const { path } = request
-      if (!permit) return { kind: 'deny', path, decision }
+      const snapshotId = policy.current()?.id
+      if (!permit) return { kind: 'deny', path, decision, snapshotId }
       const headers = passedOn(head.headers, head.connectionNames)
       headers.push(...identity)
       if (headerOf(headers, 'x-request-id') === undefined) {
@@ -60,6 +61,7 @@ export function inboundGate(options: InboundGateOptions): Gate {
         kind: 'forward',
         path,
         decision,
+        snapshotId,
         to: nobodyElse,
         send: (requester) => app.request(permit, along, requester),
         stillAllowed: () => decide(request).permit !== undefined,

@@ -39,6 +39,7 @@ export function outboundGate(options: OutboundGateOptions): Gate {
         kind: 'forward',
         path,
         decision: undefined,
+        snapshotId: undefined,
         to: () => to,
         stillAllowed: () => true,
         send: (requester) =>

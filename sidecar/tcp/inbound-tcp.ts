@@ -26,6 +26,7 @@ export function inboundTcp(options: InboundProtocolOptions): InboundProtocol {
       secure: caller.kind === 'verified' ? 'mtls' : 'unauthenticated',
       callerNamespace: namespaceOf(caller, context),
       decision,
+      snapshotId: policy.current()?.id,
       fields: connectionFields({
         tunnel: name,
         protocol: 'tcp',

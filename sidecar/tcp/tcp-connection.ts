@@ -20,6 +20,8 @@ export interface TcpRecordOptions {
   readonly secure: Secure
   readonly callerNamespace: string
   readonly decision: Decision | undefined
+  /** The policy that it is the answer of. */
+  readonly snapshotId?: string | undefined
   /** The beginning of the line: fields, each with its comma. */
   readonly fields: string
 }
@@ -46,7 +48,7 @@ export function tcpRecord(options: TcpRecordOptions): TcpRecord {
       const ordinary = how === 'complete' && decision?.effect !== 'deny'
       if (accessLog.mode === 'denied' && ordinary) return
       accessLog.write(
-        `${fields}${textField('decision_id', id)}${decisionFields(decision)}${numberField('bytes_in', fromNear)}${numberField('bytes_out', fromFar)}"duration_ns":${clock.hrtime() - started},"close_reason":"${how}"`,
+        `${fields}${textField('decision_id', id)}${decisionFields(decision)}${textField('snapshot_id', options.snapshotId)}${numberField('bytes_in', fromNear)}${numberField('bytes_out', fromFar)}"duration_ns":${clock.hrtime() - started},"close_reason":"${how}"`,
       )
     },
   }

@@ -53,6 +53,7 @@ describe('countersign dev --once', () => {
 
       const decisions = events.filter(({ event }) => event === 'decision')
       expect(decisions[0]).toMatchObject({
+        snapshot_id: expect.stringMatching(/^[0-9a-f]{64}$/),
         decision: 'allow',
         policy: 'orders',
         rule: 'shop-reads-orders',
