@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 
 /** Set by CI, where everything must be there: a missing tool is then a failure and not a skip. */
-const EVERYTHING = process.env.COUNTERSIGN_TEST_ALL === '1'
+export const EVERYTHING = process.env.COUNTERSIGN_TEST_ALL === '1'
 
 export interface Tool {
   /** Command that succeeds when the tool is there. */
