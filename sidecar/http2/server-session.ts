@@ -85,15 +85,18 @@ export class Http2ServerSession implements Timed {
   #onStream(stream: ServerHttp2Stream, flags: number, raw: RawFields): void {
     const { handler, limits, deadlines } = this.#options
     const ends = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0
-    const served = new Http2ServerStream({ stream, raw, ends, handler, limits, deadlines })
-    this.#streams.add(served)
+    const onClose = this.#onStreamClose
+    this.#streams.add(
+      new Http2ServerStream({ stream, raw, ends, handler, limits, deadlines, onClose }),
+    )
     if (!this.#leaving) this.deadline = Number.POSITIVE_INFINITY
-    stream.once('close', () => {
-      this.#streams.delete(served)
-      if (this.#streams.size === 0 && !this.#leaving) {
-        this.deadline = deadlines.now + limits.time.idle
-      }
-    })
+  }
+
+  readonly #onStreamClose = (stream: Http2ServerStream): void => {
+    const { limits, deadlines } = this.#options
+    this.#streams.delete(stream)
+    if (this.#streams.size > 0 || this.#leaving) return
+    this.deadline = deadlines.now + limits.time.idle
   }
 }
 

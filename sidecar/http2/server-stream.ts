@@ -26,6 +26,7 @@ export interface ServerStreamOptions {
   readonly handler: RequestHandler
   readonly limits: Limits
   readonly deadlines: Deadlines
+  readonly onClose: (stream: Http2ServerStream) => void
 }
 
 /** What may wait in a stream before the other side is asked to stop. */
@@ -44,6 +45,7 @@ export class Http2ServerStream implements Requester, Timed {
   #requestDone: boolean
   #responseDone = false
   #received = 0
+  #awaitsDrain = false
 
   constructor(options: ServerStreamOptions) {
     const { stream, raw, ends, handler, limits, deadlines } = options
@@ -51,10 +53,7 @@ export class Http2ServerStream implements Requester, Timed {
     this.#requestDone = ends
     this.deadline = deadlines.now + limits.time.response
     deadlines.add(this)
-    stream
-      .on('error', nothing)
-      .on('close', () => this.#onClose())
-      .on('drain', () => this.#onDrain())
+    stream.on('error', nothing).on('close', () => this.#onClose())
     const request = readRequest(raw, { limits: limits.request, ends })
     if (typeof request === 'string') {
       this.#exchange = handler.openUnreadable()
@@ -129,7 +128,10 @@ export class Http2ServerStream implements Requester, Timed {
     const bytes = this.#takeGathered()
     if (bytes && !stream.destroyed && !this.#responseDone) stream.write(bytes)
     this.#touch()
-    return stream.writableLength < FULL
+    if (stream.writableLength < FULL) return true
+    if (!this.#awaitsDrain) stream.once('drain', () => this.#onDrain())
+    this.#awaitsDrain = true
+    return false
   }
 
   resume(): void {
@@ -223,6 +225,7 @@ export class Http2ServerStream implements Requester, Timed {
   }
 
   #onDrain(): void {
+    this.#awaitsDrain = false
     this.#touch()
     this.#responder?.resume()
   }
@@ -240,8 +243,10 @@ export class Http2ServerStream implements Requester, Timed {
   }
 
   #onClose(): void {
-    this.#options.deadlines.remove(this)
+    const { deadlines, onClose } = this.#options
+    deadlines.remove(this)
     this.#finishExchange('caller')
+    onClose(this)
   }
 }
 
