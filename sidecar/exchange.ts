@@ -94,7 +94,6 @@ export type CloseReason =
   | 'svid-expired'
   | 'bundle-removed'
   | 'no-identity'
-  | 'limit'
 
 /** One request and its response, from the judgement on the head to the line in the access log. */
 export interface Exchange {
