@@ -85,7 +85,7 @@ test('a peer that does not speak HTTP/2 is sent away', async () => {
 })
 
 test('a handshake that does not go on is given up', async () => {
-  await using test = await testSentry({ connectionLimits: { handshakeTimeoutMs: 50 } })
+  await using test = await testSentry({ connectionLimits: { handshakeTimeoutMs: 1500 } })
   const socket = connectTcp(test.sentry.address.port, '127.0.0.1')
   await closed(socket)
   await stillServes(test)
