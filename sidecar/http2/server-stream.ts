@@ -113,7 +113,7 @@ export class Http2ServerStream implements Requester, Timed {
     this.#responseDone = true
     if (!this.#silent && !stream.destroyed) stream.end(this.#takeGathered())
     this.#finishExchange('complete')
-    if (!this.#requestDone) this.#reset(constants.NGHTTP2_NO_ERROR)
+    if (!this.#requestDone) this.#linger()
   }
 
   fail(failure: Failure): void {
@@ -139,7 +139,8 @@ export class Http2ServerStream implements Requester, Timed {
   }
 
   onDeadline(): void {
-    if (this.#responded) this.cut('idle')
+    if (this.#responseDone) this.#reset(constants.NGHTTP2_NO_ERROR)
+    else if (this.#responded) this.cut('idle')
     else {
       this.#responder?.abort()
       this.fail({ code: 'upstream-timeout' })
@@ -218,7 +219,15 @@ export class Http2ServerStream implements Requester, Timed {
     return gathered.length === 1 ? gathered[0] : Buffer.concat(gathered)
   }
 
+  /** What is left of the request is thrown away for a while: a reset at once could overtake the answer. */
+  #linger(): void {
+    const { stream, deadlines, limits } = this.#options
+    this.deadline = deadlines.now + limits.time.linger
+    if (!stream.destroyed) stream.resume()
+  }
+
   #touch(): void {
+    if (this.#responseDone) return
     const { deadlines, limits } = this.#options
     const { idle, response } = limits.time
     this.deadline = deadlines.now + (this.#responded ? idle : response)
