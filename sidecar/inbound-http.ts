@@ -59,7 +59,6 @@ export function inboundHttp(options: InboundProtocolOptions): InboundProtocol {
         ? new Http2ServerSession(served)
         : new Http1ServerConnection(served)
     },
-    flush() {},
     destroy: () => app.destroy(),
   }
 }

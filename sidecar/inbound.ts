@@ -2,23 +2,19 @@ import type { HostPort } from '../platform/listen.js'
 import type { SpiffeId, VerifiedPeer } from '../spiffe/index.js'
 import { type Caller, identifyCaller } from './caller.js'
 import type { OpenConnection } from './connections.js'
-import type { CloseReason } from './exchange.js'
 import { currentSvid } from './identity.js'
 import { inboundHttp } from './inbound-http.js'
 import { tunnelMeter } from './metrics.js'
+import { type Member, openSet } from './open-set.js'
 import type { ProxyContext } from './proxy-context.js'
 import { inboundTcp } from './tcp/inbound-tcp.js'
 import { listenTls, type SecureConnection } from './tls-listener.js'
 import type { InboundTunnel } from './tunnels.js'
 
 /** What serves a connection that was let in. */
-export interface Served {
-  /** Whether something is under way. */
-  readonly busy: boolean
-  drain(): void
+export interface Served extends Member {
   retire(): void
   judgeAgain(): void
-  cut(reason: CloseReason): void
 }
 
 /** A caller at the door. */
@@ -32,7 +28,6 @@ export interface InboundProtocol {
   readonly alpn: readonly string[]
   /** Undefined when the connection is refused, and cut. */
   serve(arrival: Arrival): Served | undefined
-  flush(): void
   destroy(): void
 }
 
@@ -62,43 +57,25 @@ export async function startInbound(
   const name = tunnel.name ?? `in-${tunnel.listen.port}`
   const { identity, metrics, connections } = context
   const target = identity.x509Svid().id
-  const meter = tunnelMeter({ metrics: metrics, tunnel: name, target: () => target })
+  const meter = tunnelMeter({ metrics, tunnel: name, target: () => target })
   const start = tunnel.protocol === 'tcp' ? inboundTcp : inboundHttp
   const protocol = start({ tunnel, name, meter, context })
-  const open = new Set<OpenConnection>()
-  let onEmpty: (() => void) | undefined
+  const open = openSet<OpenConnection>()
 
   const admit = (arrival: SecureConnection) => {
-    const caller = judgeArrival(arrival, { name, context })
-    const svid = currentSvid(identity)
-    if (!caller || !svid) {
-      arrival.socket.on('error', () => {}).destroy()
-      return
-    }
-    const served = protocol.serve({ ...arrival, caller, ownId: svid.id })
-    if (!served) return
-    const peer = caller.kind === 'verified' ? caller.peer : undefined
-    // A connection lives no longer than the SVID of either side.
-    const expiresAt = Math.min(svid.chain[0].notAfter, peer?.expiresAt ?? Infinity)
-    const connection = asOpen(served, { peer, expiresAt })
-    open.add(connection)
+    const connection = letIn(arrival, { name, context, protocol })
+    if (!connection) return
+    open.set(arrival.socket, connection)
     connections.add(connection)
     metrics.open.inc({ tunnel: name, direction: 'inbound' })
     arrival.socket.once('close', () => {
-      open.delete(connection)
-      if (open.size === 0) onEmpty?.()
       connections.remove(connection)
       metrics.open.dec({ tunnel: name, direction: 'inbound' })
     })
-    if (onEmpty) connection.drain()
   }
-  const listener = await listenTls({
-    name,
-    listen: tunnel.listen,
-    alpn: protocol.alpn,
-    context,
-    onConnection: admit,
-  })
+  const { alpn } = protocol
+  const { listen } = tunnel
+  const listener = await listenTls({ name, listen, alpn, context, onConnection: admit })
   return {
     name,
     direction: 'inbound',
@@ -107,7 +84,7 @@ export async function startInbound(
       return open.size
     },
     get busy() {
-      return [...open].filter(({ busy }) => busy).length
+      return open.busy
     },
     rotate() {
       listener.rotate()
@@ -118,28 +95,43 @@ export async function startInbound(
     },
     drain() {
       listener.stop()
-      for (const connection of open) connection.drain()
-      return new Promise((resolve) => {
-        onEmpty = resolve
-        if (open.size === 0) resolve()
-      })
+      return open.drain()
     },
-    flush() {
-      meter.flush()
-      protocol.flush()
-    },
+    flush: () => meter.flush(),
     destroy() {
       listener.destroy()
-      for (const connection of open) connection.cut('drain')
+      open.cut('drain')
       protocol.destroy()
     },
   }
 }
 
+interface Letting {
+  readonly name: string
+  readonly context: ProxyContext
+  readonly protocol: InboundProtocol
+}
+
+/** The connection as it is served from now on; undefined when it is refused, and cut. */
+function letIn(arrival: SecureConnection, letting: Letting): OpenConnection | undefined {
+  const caller = judgeArrival(arrival, letting)
+  const svid = currentSvid(letting.context.identity)
+  if (!caller || !svid) {
+    arrival.socket.on('error', () => {}).destroy()
+    return undefined
+  }
+  const served = letting.protocol.serve({ ...arrival, caller, ownId: svid.id })
+  if (!served) return undefined
+  const peer = caller.kind === 'verified' ? caller.peer : undefined
+  // A connection lives no longer than the SVID of either side.
+  const expiresAt = Math.min(svid.chain[0].notAfter, peer?.expiresAt ?? Infinity)
+  return asOpen(served, { peer, expiresAt })
+}
+
 /** Who it is, or undefined when the connection cannot be let in at all. */
 function judgeArrival(
   { socket }: SecureConnection,
-  { name, context }: { readonly name: string; readonly context: ProxyContext },
+  { name, context }: Letting,
 ): Caller | undefined {
   const { verifier, clock, metrics, limits, connections, log } = context
   const caller = identifyCaller(socket, { verifier, now: clock.now() })

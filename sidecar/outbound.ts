@@ -1,25 +1,17 @@
 import { createServer, type Socket } from 'node:net'
 import { listenOn } from '../platform/listen.js'
-import type { CloseReason } from './exchange.js'
 import { currentSvid } from './identity.js'
 import type { RunningTunnel } from './inbound.js'
 import { type TunnelMeter, tunnelMeter } from './metrics.js'
+import { type Member, openSet } from './open-set.js'
 import { outboundHttp } from './outbound-http.js'
 import type { ProxyContext } from './proxy-context.js'
 import { outboundTcp } from './tcp/outbound-tcp.js'
 import type { OutboundTunnel } from './tunnels.js'
 
-/** What serves one connection of the app. */
-export interface ServedApp {
-  /** Whether something is under way. */
-  readonly busy: boolean
-  drain(): void
-  cut(reason: CloseReason): void
-}
-
 /** One protocol behind a listener for the app. */
 export interface OutboundProtocol {
-  serve(socket: Socket, onServed: (served: ServedApp) => void): void
+  serve(socket: Socket, onServed: (served: Member) => void): void
   /** A new SVID is there. */
   retire(): void
   destroy(): void
@@ -43,21 +35,13 @@ export async function startOutbound(
   const meter = tunnelMeter({ metrics, tunnel: name, target })
   const start = tunnel.protocol === 'tcp' ? outboundTcp : outboundHttp
   const protocol = start({ tunnel, name, meter, context })
-  const open = new Map<Socket, ServedApp | undefined>()
-  let onEmpty: (() => void) | undefined
+  const open = openSet<Member>()
 
   const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true })
   server.maxConnections = limits.connection.connections
   server.on('connection', (socket: Socket) => {
-    open.set(socket, undefined)
-    socket.once('close', () => {
-      open.delete(socket)
-      if (open.size === 0) onEmpty?.()
-    })
-    protocol.serve(socket, (served) => {
-      open.set(socket, served)
-      if (onEmpty) served.drain()
-    })
+    open.set(socket, unserved(socket))
+    protocol.serve(socket, (served) => open.set(socket, served))
   })
   const address = await listenOn(server, tunnel.listen)
   server.on('error', (error) =>
@@ -71,29 +55,25 @@ export async function startOutbound(
       return open.size
     },
     get busy() {
-      return [...open.values()].filter((served) => served?.busy).length
+      return open.busy
     },
     rotate: () => protocol.retire(),
     judgeAgain() {},
     drain() {
       server.close()
-      for (const [socket, served] of open) {
-        if (served) served.drain()
-        else socket.destroy()
-      }
-      return new Promise((resolve) => {
-        onEmpty = resolve
-        if (open.size === 0) resolve()
-      })
+      return open.drain()
     },
     flush: () => meter.flush(),
     destroy() {
       server.close()
-      for (const [socket, served] of open) {
-        served?.cut('drain')
-        socket.destroy()
-      }
+      open.cut('drain')
       protocol.destroy()
     },
   }
+}
+
+/** A connection on which nothing has come yet. */
+function unserved(socket: Socket): Member {
+  const close = () => void socket.destroy()
+  return { busy: false, drain: close, cut: close }
 }

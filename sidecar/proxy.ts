@@ -99,7 +99,7 @@ function watchers(context: ProxyContext, tunnels: readonly RunningTunnel[]) {
     const before = svid
     svid = currentSvid(identity)
     if (!svid) for (const connection of context.connections) connection.cut('no-identity')
-    else if (svid !== before) for (const tunnel of tunnels) tunnel.rotate()
+    else if (svid !== before) rotateAll(tunnels, context)
     if (svid) noteExpiry(svid, metrics)
     context.connections.verifyAgain(context.verifier)
   }
@@ -133,6 +133,18 @@ function watchers(context: ProxyContext, tunnels: readonly RunningTunnel[]) {
       for (const stop of stops) stop()
       flush()
     },
+  }
+}
+
+/** One tunnel that cannot change over keeps what it has, and keeps no other from changing. */
+function rotateAll(tunnels: readonly RunningTunnel[], { log }: ProxyContext): void {
+  for (const tunnel of tunnels) {
+    try {
+      tunnel.rotate()
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : 'unknown'
+      log.error({ tunnel: tunnel.name, reason }, 'renewed SVID cannot be presented')
+    }
   }
 }
 

@@ -2,8 +2,7 @@ import type { Socket } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
 import { type HostPort, listenOn } from '../platform/listen.js'
 import { secureContextOf, serverTlsOptions } from '../spiffe/tls/index.js'
-import { type ConnectRate, connectRate } from './connect-rate.js'
-import type { Timed } from './deadlines.js'
+import { arrivals } from './arrivals.js'
 import type { ProxyContext } from './proxy-context.js'
 
 /** A connection whose handshake is over. Nothing of what it sends has been read. */
@@ -33,75 +32,26 @@ export interface TlsListener {
   destroy(): void
 }
 
-/** What is known of a connection before its handshake is over. */
-interface Arrival extends Timed {
-  readonly key: string
-  readonly raw: Socket
-  readonly at: bigint
-}
-
 /** Listens for mTLS with the own SVID. Throws `CS_NO_IDENTITY`, `CS_PORT_TAKEN`, `CS_LISTEN_FAILED`. */
 export async function listenTls(options: TlsListenerOptions): Promise<TlsListener> {
   const { name, listen, alpn, context, onConnection } = options
-  const { identity, metrics, clock, limits, deadlines, log } = context
-  const arrivals = new Map<string, Arrival>()
-  const handshakes = metrics.handshakeSeconds.with({ tunnel: name })
-  const rate = connectRate(limits.connection, deadlines)
+  const { identity, limits, log } = context
+  const arriving = arrivals({ tunnel: name, context })
   const server = createServer({
     ...serverTlsOptions(identity.x509Svid()),
     ...(alpn.length > 0 && { ALPNProtocols: [...alpn] }),
     allowHalfOpen: true,
     noDelay: true,
   })
-  /** Closed by us for being slow; what Node reports of them looks like a reset by the other side. */
-  let late = 0
-  const forget = (arrival: Arrival) => {
-    deadlines.remove(arrival)
-    if (arrivals.get(arrival.key) === arrival) arrivals.delete(arrival.key)
-  }
-  const refuse = (reason: string) => metrics.handshakeFailures.inc({ tunnel: name, reason })
   server.maxConnections = limits.connection.connections
-
-  server.prependListener('connection', (raw: Socket) => {
-    if (!admits(rate, raw)) {
-      refuse('connect-rate')
-      raw.destroy()
-      return
-    }
-    const arrival = {
-      key: keyOf(raw),
-      raw,
-      at: clock.hrtime(),
-      deadline: deadlines.now + limits.time.handshake,
-      onDeadline() {
-        late += 1
-        raw.destroy()
-      },
-    }
-    arrivals.set(arrival.key, arrival)
-    deadlines.add(arrival)
-    raw.once('close', () => forget(arrival))
-  })
-  server.on('drop', () => refuse('too-many-connections'))
-  server.on('tlsClientError', (error: NodeJS.ErrnoException) => {
-    const reason = failureOf(error)
-    const isLate = reason === 'closed' && late > 0
-    if (isLate) late -= 1
-    refuse(isLate ? 'timeout' : reason)
-  })
+  // In front of Node's own listener, which starts the handshake.
+  server.prependListener('connection', (raw: Socket) => arriving.accepted(raw))
+  server.on('drop', () => arriving.dropped())
+  server.on('tlsClientError', (error: NodeJS.ErrnoException) => arriving.failed(error))
   server.on('secureConnection', (socket: TLSSocket) => {
-    const arrival = arrivals.get(keyOf(socket))
-    if (!arrival) {
-      socket.destroy()
-      return
-    }
-    forget(arrival)
-    handshakes.observe(seconds(clock.hrtime() - arrival.at))
-    const reset = () => {
-      socket.on('error', () => {})
-      arrival.raw.resetAndDestroy()
-    }
-    onConnection({ socket, reset })
+    const raw = arriving.secured(socket)
+    if (raw) onConnection({ socket, reset: () => reset(socket, raw) })
+    else socket.destroy()
   })
   const address = await listenOn(server, listen)
   server.on('error', (error) =>
@@ -113,21 +63,12 @@ export async function listenTls(options: TlsListenerOptions): Promise<TlsListene
     stop: () => void server.close(),
     destroy() {
       server.close()
-      for (const { raw } of arrivals.values()) raw.destroy()
+      arriving.destroy()
     },
   }
 }
 
-function admits(rate: ConnectRate, { remoteAddress }: Socket): boolean {
-  return remoteAddress === undefined || rate.allows(remoteAddress)
-}
-
-const keyOf = ({ remoteAddress, remotePort }: Socket) => `${remoteAddress} ${remotePort}`
-
-const seconds = (nanoseconds: bigint) => Number(nanoseconds) / 1e9
-
-/** A closed list, because it becomes a label. */
-function failureOf({ code }: NodeJS.ErrnoException): string {
-  if (code === 'ERR_TLS_HANDSHAKE_TIMEOUT') return 'timeout'
-  return code === 'ECONNRESET' ? 'closed' : 'tls'
+function reset(socket: TLSSocket, raw: Socket): void {
+  socket.on('error', () => {})
+  raw.resetAndDestroy()
 }

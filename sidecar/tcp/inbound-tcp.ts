@@ -55,7 +55,7 @@ export function inboundTcp(options: InboundProtocolOptions): InboundProtocol {
       cut: (reason) => relay.cut(reason),
     }
   }
-  return { alpn: [], serve, flush() {}, destroy() {} }
+  return { alpn: [], serve, destroy() {} }
 }
 
 /** Takes a permit: there is no way to reach the app without one. */

@@ -2,7 +2,8 @@ import type { Socket } from 'node:net'
 import type { CloseReason } from '../exchange.js'
 import { connectionFields } from '../http-exchange.js'
 import { currentSvid } from '../identity.js'
-import type { OutboundProtocol, OutboundProtocolOptions, ServedApp } from '../outbound.js'
+import type { Member } from '../open-set.js'
+import type { OutboundProtocol, OutboundProtocolOptions } from '../outbound.js'
 import { dialPeer, keepAccount, type PeerConnection } from '../peer.js'
 import { relayTcp, tcpRecord } from './tcp-connection.js'
 
@@ -11,7 +12,7 @@ export function outboundTcp(options: OutboundProtocolOptions): OutboundProtocol 
   const { tunnel, name, meter, context } = options
   const [route] = tunnel.routes
 
-  const relay = (near: Socket, connection: PeerConnection): ServedApp => {
+  const relay = (near: Socket, connection: PeerConnection): Member => {
     const { socket: far, peer } = connection
     const record = tcpRecord({
       context,
@@ -35,7 +36,7 @@ export function outboundTcp(options: OutboundProtocolOptions): OutboundProtocol 
     near.resume()
     return { busy: true, drain() {}, cut }
   }
-  const carry = async (near: Socket, onServed: (served: ServedApp) => void) => {
+  const carry = async (near: Socket, onServed: (served: Member) => void) => {
     const dialled = route && (await dialPeer({ tunnel: name, route, alpn: [], context }))
     if (!dialled || 'code' in dialled) near.resetAndDestroy()
     else if (near.destroyed) dialled.socket.destroy()
