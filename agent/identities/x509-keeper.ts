@@ -36,7 +36,7 @@ export interface X509Keeper {
 
 /** What a sentry takes in one call. */
 const MAX_BATCH = 500
-const CALL_RETRY = { firstMs: 1_000, maxMs: 30_000 }
+const CALL_RETRY = { firstMs: 1_000, maxMs: 5_000 }
 const ITEM_RETRY = { firstMs: 2_000, maxMs: 300_000 }
 /** When so many calls for a single SVID have failed in a row, it is not those that are at fault. */
 const MAX_ALONE = 3

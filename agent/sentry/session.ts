@@ -42,7 +42,7 @@ export interface Session extends Issuer {
   run(signal: AbortSignal): Promise<void>
 }
 
-const REDIAL = { firstMs: 1_000, maxMs: 15_000 }
+const REDIAL = { firstMs: 1_000, maxMs: 10_000 }
 /** After a refusal that only new evidence or an operator can undo. */
 const REFUSED = { firstMs: 5_000, maxMs: 240_000 }
 /** When a sentry goes away its agents come back over this time, not all at once. */

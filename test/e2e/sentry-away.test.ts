@@ -6,8 +6,8 @@ import { askJson, createEntry, startAgent, startSentry, startSidecar } from '../
 import { tempFolder } from '../support/temp-folder.js'
 
 const MINUTE = 60_000
-const SVID_TTL = '30s'
-const HALF_A_LIFE_MS = 15_000
+const SVID_TTL = '60s'
+const HALF_A_LIFE_MS = 30_000
 
 const policy = `apiVersion: countersign.dev/v1
 kind: AccessPolicy
