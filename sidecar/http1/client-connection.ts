@@ -86,6 +86,8 @@ export class Http1ClientConnection implements Responder, Timed {
   }
 
   write(chunk: Buffer): void {
+    // A chunk of no bytes would be the end of the body.
+    if (chunk.length === 0) return
     if (!this.#chunked) {
       this.#writer.bytes(chunk)
       return

@@ -14,11 +14,10 @@ import {
 import type { Failure } from '../failures.js'
 import { passedOnTrailers } from '../headers.js'
 import type { Limits } from '../limits.js'
-import { BatchWriter } from './batch-writer.js'
 import type { Http1Request } from './request-head.js'
 import { RequestReader } from './request-reader.js'
+import { ResponseWriter } from './response-writer.js'
 import type { WireFault } from './wire-fault.js'
-import { headerLines, type ResponseFraming, responseHeadText } from './write-head.js'
 
 export interface ServerConnectionOptions {
   readonly socket: Socket
@@ -30,34 +29,33 @@ export interface ServerConnectionOptions {
 /** What is read and thrown away of a refused request, so that its connection can be kept. */
 const DISCARD_BYTES = 64 * 1024
 
+/** For a request that is on its way when a drain begins. */
 const DRAIN_NOTICE_MS = 500
+
+const CONTINUE: ResponseHead = { status: 100, reason: 'Continue', headers: [], body: 'none' }
 
 /** The serving end of one HTTP/1.1 connection: one request after the other, each judged by itself. */
 export class Http1ServerConnection implements Requester, Timed {
   deadline: number
-  readonly #socket: Socket
-  readonly #handler: RequestHandler
-  readonly #limits: Limits
-  readonly #deadlines: Deadlines
-  readonly #writer: BatchWriter
+  readonly #options: ServerConnectionOptions
+  readonly #writer: ResponseWriter
   readonly #reader: RequestReader
   #request: Http1Request | undefined
   #exchange: Exchange | undefined
   #responder: Responder | undefined
-  /** Undefined until the head of the response is out. */
-  #framing: ResponseFraming['body'] | 'upgraded' | undefined
   #requestDone = false
   #responseDone = false
   #discardable = DISCARD_BYTES
+  /** Whether another request may follow. */
   #keep = true
+  /** The next response announces the end. */
+  #leaving: 'no' | 'retired' | 'draining' = 'no'
   #closing = false
 
-  constructor({ socket, handler, limits, deadlines }: ServerConnectionOptions) {
-    this.#socket = socket
-    this.#handler = handler
-    this.#limits = limits
-    this.#deadlines = deadlines
-    this.#writer = new BatchWriter(socket)
+  constructor(options: ServerConnectionOptions) {
+    const { socket, limits, deadlines } = options
+    this.#options = options
+    this.#writer = new ResponseWriter(socket)
     this.#reader = new RequestReader(limits.request, {
       request: (request) => this.#onRequest(request),
       content: (bytes) => this.#onContent(bytes),
@@ -80,15 +78,13 @@ export class Http1ServerConnection implements Requester, Timed {
 
   /** Ends after the next response, or soon when there is none: a request may be on its way already. */
   drain(): void {
-    this.#keep = false
-    if (!this.#exchange && !this.#reader.inMessage) {
-      this.deadline = this.#deadlines.now + DRAIN_NOTICE_MS
-    }
+    this.#leaving = 'draining'
+    if (!this.#exchange && !this.#reader.inMessage) this.#wait(DRAIN_NOTICE_MS)
   }
 
   /** The next response is the last. An unused connection stays, so that no request is lost on its way. */
   retire(): void {
-    this.#keep = false
+    if (this.#leaving === 'no') this.#leaving = 'retired'
   }
 
   /** Judges the request under way again; cuts the connection if it would be refused now. */
@@ -98,37 +94,29 @@ export class Http1ServerConnection implements Requester, Timed {
 
   cut(reason: CloseReason): void {
     this.#finishExchange(reason)
-    this.#socket.destroy()
+    this.#options.socket.destroy()
   }
 
   inform(head: ResponseHead): void {
-    if (this.#request?.minor === 1)
-      this.#writer.text(responseHeadText(head, { body: 'none', close: false }))
+    this.#writer.inform(head)
   }
 
   respond(head: ResponseHead): void {
-    const body = this.#framingOf(head)
-    if (body === 'close') this.#keep = false
-    this.#framing = head.status === 101 ? 'upgraded' : body
     this.#exchange?.responded(head.status)
-    this.#writer.text(responseHeadText(head, { body, close: !this.#keep && head.status !== 101 }))
-    if (head.status === 101) this.#upgrade()
+    const keep = this.#keep && this.#leaving === 'no'
+    this.#keep = this.#writer.head(head, { keep })
+    if (this.#writer.upgraded) this.#upgrade()
   }
 
   write(chunk: Buffer): void {
-    if (this.#framing === 'none') return
-    if (this.#exchange) this.#exchange.bytesOut += chunk.length
-    if (this.#framing === 'chunked') {
-      this.#writer.text(`${chunk.length.toString(16)}\r\n`)
-      this.#writer.bytes(chunk)
-      this.#writer.text('\r\n')
-    } else this.#writer.bytes(chunk)
+    const written = this.#writer.body(chunk)
+    if (this.#exchange) this.#exchange.bytesOut += written
   }
 
   finish(trailers: Headers): void {
-    if (this.#framing === 'chunked') this.#writer.text(`0\r\n${headerLines(trailers)}\r\n`)
+    this.#writer.end(trailers)
     this.#responseDone = true
-    if (this.#framing === 'upgraded') this.#endUpgraded()
+    if (this.#writer.upgraded) this.#endUpgraded()
     else if (this.#requestDone) this.#endExchange()
     else this.#responder = undefined
   }
@@ -138,7 +126,7 @@ export class Http1ServerConnection implements Requester, Timed {
     if (!exchange) return
     this.#responder = undefined
     const answer = exchange.answerTo(failure)
-    if (this.#framing === undefined) this.#answer(answer)
+    if (!this.#writer.begun) this.#answer(answer)
     else {
       // What is out already cannot be taken back; that it is incomplete, only the cut can tell.
       this.#writer.flush()
@@ -152,12 +140,12 @@ export class Http1ServerConnection implements Requester, Timed {
   }
 
   resume(): void {
-    if (!this.#closing && !this.#holdsTooMuch()) this.#socket.resume()
+    if (!this.#closing && !this.#holdsTooMuch()) this.#options.socket.resume()
   }
 
   onDeadline(): void {
-    if (this.#closing) this.#socket.destroy()
-    else if (this.#exchange && this.#framing === undefined) this.#giveUp()
+    if (this.#closing) this.#options.socket.destroy()
+    else if (this.#exchange && !this.#writer.begun) this.#giveUp()
     else if (this.#exchange) this.cut('idle')
     else if (this.#reader.inMessage) this.#onFault('header_timeout')
     else this.#shut()
@@ -165,29 +153,28 @@ export class Http1ServerConnection implements Requester, Timed {
 
   #onData(chunk: Buffer): void {
     if (this.#closing) return
+    const { socket, limits } = this.#options
     const fresh = !this.#exchange && !this.#reader.inMessage
     this.#reader.push(chunk)
     this.#writer.flush()
-    if (this.#responder?.flush() === false) this.#socket.pause()
-    if (this.#holdsTooMuch()) this.#socket.pause()
+    if (this.#responder?.flush() === false || this.#holdsTooMuch()) socket.pause()
     if (this.#exchange) this.#touch()
-    else if (fresh && this.#reader.inMessage)
-      this.deadline = this.#deadlines.now + this.#limits.time.head
+    else if (fresh && this.#reader.inMessage) this.#wait(limits.time.head)
   }
 
   #onRequest(request: Http1Request): void {
     this.#request = request
     this.#discardable = DISCARD_BYTES
     this.#keep &&= request.keepAlive
-    this.#exchange = this.#handler.open(request)
+    this.#writer.begin(request)
+    this.#exchange = this.#options.handler.open(request)
     const started = this.#exchange.start(this)
-    if ('answer' in started) this.#answer(started.answer)
-    else {
-      this.#responder = started.responder
-      if (request.expectsContinue && request.body !== 'none') {
-        this.#writer.text('HTTP/1.1 100 Continue\r\n\r\n')
-      }
+    if ('answer' in started) {
+      this.#answer(started.answer)
+      return
     }
+    this.#responder = started.responder
+    if (request.expectsContinue && request.body !== 'none') this.#writer.inform(CONTINUE)
   }
 
   #onContent(bytes: Buffer): void {
@@ -206,11 +193,11 @@ export class Http1ServerConnection implements Requester, Timed {
   #onFault(fault: WireFault): void {
     this.#responder?.abort()
     this.#responder = undefined
-    this.#exchange ??= this.#handler.openUnreadable()
+    this.#exchange ??= this.#options.handler.openUnreadable()
     const answer = this.#exchange.malformed(fault)
     this.#keep = false
     this.#requestDone = true
-    if (this.#framing === undefined) this.#answer(answer)
+    if (!this.#writer.begun) this.#answer(answer)
     else if (this.#responseDone) this.#endExchange()
     else this.cut('malformed')
   }
@@ -237,20 +224,7 @@ export class Http1ServerConnection implements Requester, Timed {
     this.#endExchange()
   }
 
-  #framingOf(head: ResponseHead): ResponseFraming['body'] {
-    const { status, body } = head
-    const none = status < 200 || status === 204
-    if (none) return 'none'
-    if (body !== 'streamed') {
-      const silent = this.#request?.method === 'HEAD' || status === 304
-      return body === 'none' && silent ? 'none' : 'length'
-    }
-    if (this.#request?.method === 'HEAD') return 'none'
-    return this.#request?.minor === 0 ? 'close' : 'chunked'
-  }
-
   #upgrade(): void {
-    this.#keep = false
     this.#requestDone = false
     this.#reader.upgrade()
     this.#responder?.flush()
@@ -258,40 +232,42 @@ export class Http1ServerConnection implements Requester, Timed {
 
   #endUpgraded(): void {
     this.#writer.flush()
-    this.#socket.end()
+    this.#options.socket.end()
     if (this.#requestDone) this.#finishExchange('complete')
-    else this.deadline = this.#deadlines.now + this.#limits.time.halfClosed
+    else this.#wait(this.#options.limits.time.halfClosed)
   }
 
   #endExchange(): void {
     this.#finishExchange('complete')
     this.#request = undefined
-    this.#framing = undefined
     this.#requestDone = false
     this.#responseDone = false
+    this.#writer.begin(undefined)
     if (!this.#keep) {
       this.#shut()
       return
     }
-    this.deadline = this.#deadlines.now + this.#limits.time.keepAlive
+    const { limits, socket } = this.#options
+    this.#wait(this.#leaving === 'draining' ? DRAIN_NOTICE_MS : limits.time.keepAlive)
     const held = this.#reader.held > 0
     this.#reader.next()
     if (held) this.#onMoreRead()
     // The end of a body may have been too much for the app, and its answer was quicker than its reading.
-    else if (this.#socket.isPaused()) this.resume()
+    else if (socket.isPaused()) this.resume()
   }
 
   /** Requests sent ahead of their time wait here, up to a limit. */
   #holdsTooMuch(): boolean {
-    return this.#reader.held > this.#limits.request.headBytes
+    return this.#reader.held > this.#options.limits.request.headBytes
   }
 
   /** A request that was sent ahead of its time has had its turn. */
   #onMoreRead(): void {
-    if (this.#responder?.flush() === false) this.#socket.pause()
+    const { socket, limits } = this.#options
+    if (this.#responder?.flush() === false) socket.pause()
     else this.resume()
     if (this.#exchange) this.#touch()
-    else if (this.#reader.inMessage) this.deadline = this.#deadlines.now + this.#limits.time.head
+    else if (this.#reader.inMessage) this.#wait(limits.time.head)
   }
 
   #finishExchange(how: CloseReason): void {
@@ -315,13 +291,17 @@ export class Http1ServerConnection implements Requester, Timed {
   }
 
   #touch(): void {
-    const { idle, response } = this.#limits.time
-    this.deadline = this.#deadlines.now + (this.#framing === undefined ? response : idle)
+    const { idle, response } = this.#options.limits.time
+    this.#wait(this.#writer.begun ? idle : response)
+  }
+
+  #wait(ms: number): void {
+    this.deadline = this.#options.deadlines.now + ms
   }
 
   /** In a conversation only this direction has ended; else nobody waits for an answer any more. */
   #onEnd(): void {
-    if (this.#framing === 'upgraded') {
+    if (this.#writer.upgraded) {
       this.#onRequestEnd(NO_TRAILERS)
       this.#responder?.flush()
       return
@@ -334,16 +314,17 @@ export class Http1ServerConnection implements Requester, Timed {
   /** Says goodbye, and gives the caller time to read it: a reset could overtake the answer. */
   #shut(): void {
     if (this.#closing) return
+    const { socket, limits } = this.#options
     this.#closing = true
     this.#reader.stop()
     this.#writer.flush()
-    this.#socket.end()
-    this.#socket.resume()
-    this.deadline = this.#deadlines.now + this.#limits.time.linger
+    socket.end()
+    socket.resume()
+    this.#wait(limits.time.linger)
   }
 
   #onClose(): void {
-    this.#deadlines.remove(this)
+    this.#options.deadlines.remove(this)
     this.#closing = true
     this.#reader.stop()
     this.#finishExchange('caller')
